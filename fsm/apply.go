@@ -1,0 +1,104 @@
+package fsm
+
+import (
+	"fmt"
+	"time"
+
+	iradix "github.com/hashicorp/go-immutable-radix/v2"
+)
+
+// Apply makes the state that follows on s when the log entry at index, with its
+// commands in order, is applied. It answers each command with a Result; a
+// command that is refused changes nothing and does not keep the others back.
+//
+// It is deterministic: the same state and entry give the same state on every
+// node. The time is the commands'.
+func Apply(s *State, index uint64, commands []Command) (*State, []Result) {
+	tx := begin(s, index)
+	results := make([]Result, len(commands))
+	for i := range commands {
+		tx.advance(commands[i].At)
+		results[i] = tx.apply(&commands[i])
+		results[i].Index = index
+	}
+	return tx.commit(), results
+}
+
+// txn is a state in the making. It exists only within one call of Apply.
+type txn struct {
+	State  // scalars; its trees are replaced by commit
+	builds *iradix.Txn[*Build]
+	jobs   *iradix.Txn[*Job]
+	nodes  *iradix.Txn[*Node]
+	keys   *iradix.Txn[BuildID]
+	outbox *iradix.Txn[Transition]
+	live   *iradix.Txn[struct{}]
+	queued *iradix.Txn[*Job]
+	placed *iradix.Txn[*Job]
+}
+
+func begin(s *State, index uint64) *txn {
+	tx := &txn{
+		State:  *s,
+		builds: s.builds.Txn(),
+		jobs:   s.jobs.Txn(),
+		nodes:  s.nodes.Txn(),
+		keys:   s.keys.Txn(),
+		outbox: s.outbox.Txn(),
+		live:   s.live.Txn(),
+		queued: s.queued.Txn(),
+		placed: s.placed.Txn(),
+	}
+	tx.index = index
+	return tx
+}
+
+func (tx *txn) commit() *State {
+	s := tx.State
+	s.builds = tx.builds.CommitOnly()
+	s.jobs = tx.jobs.CommitOnly()
+	s.nodes = tx.nodes.CommitOnly()
+	s.keys = tx.keys.CommitOnly()
+	s.outbox = tx.outbox.CommitOnly()
+	s.live = tx.live.CommitOnly()
+	s.queued = tx.queued.CommitOnly()
+	s.placed = tx.placed.CommitOnly()
+	return &s
+}
+
+// advance lets the state's time follow the proposers' clocks, never back: a new
+// leader's clock may be behind the old one's.
+func (tx *txn) advance(at time.Time) {
+	if at.After(tx.now) {
+		tx.now = at
+	}
+}
+
+func (tx *txn) apply(c *Command) Result {
+	switch {
+	case c.AddBuild != nil:
+		return tx.addBuild(c.AddBuild)
+	case c.AssignJob != nil:
+		return Result{Err: tx.assignJob(c.AssignJob)}
+	case c.StartAttempt != nil:
+		return Result{Err: tx.startAttempt(c.StartAttempt)}
+	case c.FinishAttempt != nil:
+		return Result{Err: tx.finishAttempt(c.FinishAttempt)}
+	case c.LoseAttempt != nil:
+		return Result{Err: tx.loseAttempt(c.LoseAttempt)}
+	case c.CancelBuild != nil:
+		return Result{Err: tx.cancelBuild(c.CancelBuild)}
+	case c.UpsertNode != nil:
+		return Result{Err: tx.upsertNode(c.UpsertNode)}
+	case c.DrainNode != nil:
+		return Result{Err: tx.drainNode(c.DrainNode)}
+	case c.RemoveNode != nil:
+		return Result{Err: tx.removeNode(c.RemoveNode)}
+	case c.SetSinks != nil:
+		return Result{Err: tx.setSinks(c.SetSinks)}
+	case c.AckEvents != nil:
+		return Result{Err: tx.ackEvents(c.AckEvents)}
+	default:
+		return Result{Err: fmt.Errorf("%w: it is empty", ErrInvalid)}
+	}
+}

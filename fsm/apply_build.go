@@ -1,0 +1,156 @@
+package fsm
+
+import (
+	"fmt"
+
+	"github.com/codepr/narwhal/pipeline"
+)
+
+func (tx *txn) addBuild(c *AddBuild) Result {
+	if c.Key == "" || c.Commit.Repo == "" || c.Commit.SHA == "" {
+		return Result{Err: fmt.Errorf("%w: a build wants a key, a repository and a SHA", ErrInvalid)}
+	}
+	if id, ok := tx.keys.Get([]byte(c.Key)); ok {
+		return Result{Build: id, Known: true}
+	}
+	b := &Build{
+		ID: tx.nextBuild, Key: c.Key, Commit: c.Commit, RetryOf: c.RetryOf,
+		Status: Queued, Jobs: 1, Open: 1, CreatedAt: tx.now,
+	}
+	tx.nextBuild++
+	tx.putBuild(b)
+	tx.indexBuild(b)
+	tx.tellBuild(b)
+	plan := &Job{ID: JobID{Build: b.ID}, Name: PlanName, Kind: KindPlan, Repo: c.Commit.Repo}
+	tx.queue(plan)
+	tx.prune()
+	return Result{Build: b.ID}
+}
+
+// addJobs takes what a plan brought: the build's jobs, in the file's order.
+func (tx *txn) addJobs(b *Build, plan *pipeline.Pipeline) {
+	seqs := make(map[string]uint32, len(plan.Jobs))
+	for i := range plan.Jobs {
+		seqs[plan.Jobs[i].Name] = uint32(i + 1)
+	}
+	next := *b
+	next.Jobs += uint32(len(plan.Jobs))
+	next.Open += uint32(len(plan.Jobs))
+	tx.putBuild(&next)
+	for i := range plan.Jobs {
+		spec := &plan.Jobs[i]
+		j := &Job{
+			ID: JobID{Build: b.ID, Seq: uint32(i + 1)}, Name: spec.Name, Kind: KindRun, Repo: b.Commit.Repo,
+			Spec: spec, Priority: priority(b, spec),
+		}
+		for _, need := range spec.Needs {
+			j.Needs = append(j.Needs, seqs[need])
+		}
+		if len(j.Needs) == 0 {
+			tx.queue(j)
+			continue
+		}
+		j.Status = Blocked
+		tx.putJob(j)
+		tx.tellJob(b, j)
+	}
+}
+
+// priority is the job's own, but a pull request can't push itself forward.
+func priority(b *Build, spec *pipeline.Job) int {
+	if b.Commit.Event == EventPullRequest && spec.Priority > 0 {
+		return 0
+	}
+	return spec.Priority
+}
+
+func (tx *txn) cancelBuild(c *CancelBuild) error {
+	b, ok := tx.builds.Get(c.Build.key())
+	if !ok {
+		return ErrUnknownBuild
+	}
+	if b.Status.Terminal() {
+		return ErrEnded
+	}
+	if b.CanceledBy != "" {
+		return nil
+	}
+	next := *b
+	next.CanceledBy = c.By
+	tx.putBuild(&next)
+	for seq := range b.Jobs {
+		j, ok := tx.jobs.Get(JobID{Build: b.ID, Seq: seq}.key())
+		if !ok || j.Status.Terminal() {
+			continue
+		}
+		stop := *j
+		stop.CanceledBy = c.By
+		if j.Status.Placed() {
+			tx.putJob(&stop) // its node stops it and reports
+			continue
+		}
+		tx.endJob(&stop, Outcome{Status: Canceled, Cause: CauseCanceled, Message: "canceled by " + c.By})
+	}
+	return nil
+}
+
+// closeBuild ends a build whose last job has ended.
+func (tx *txn) closeBuild(b *Build) {
+	next := *b
+	next.EndedAt = tx.now
+	next.Status = Passed
+	for seq := range b.Jobs {
+		j, _ := tx.jobs.Get(JobID{Build: b.ID, Seq: seq}.key())
+		if severity(j.Status) > severity(next.Status) {
+			next.Status, next.Cause, next.Message = j.Status, j.Cause, j.Name+": "+j.Message
+		}
+	}
+	if b.CanceledBy != "" && next.Status != Passed {
+		next.Status, next.Cause, next.Message = Canceled, CauseCanceled, "canceled by "+b.CanceledBy
+	}
+	tx.live.Delete(b.ID.key())
+	tx.ended++
+	tx.putBuild(&next)
+	tx.tellBuild(&next)
+}
+
+// severity orders what a build's jobs came to: its worst job names the build.
+func severity(s Status) int {
+	switch s {
+	case Canceled:
+		return 1
+	case Failed:
+		return 2
+	case Errored:
+		return 3
+	default:
+		return 0
+	}
+}
+
+// prune forgets the oldest builds that have ended, beyond the history that is
+// kept.
+func (tx *txn) prune() {
+	for tx.ended > tx.history {
+		b, ok := tx.oldestEnded()
+		if !ok {
+			return
+		}
+		for seq := range b.Jobs {
+			tx.jobs.Delete(JobID{Build: b.ID, Seq: seq}.key())
+		}
+		tx.keys.Delete([]byte(b.Key))
+		tx.builds.Delete(b.ID.key())
+		tx.ended--
+	}
+}
+
+func (tx *txn) oldestEnded() (*Build, bool) {
+	it := tx.builds.Root().Iterator()
+	for _, b, ok := it.Next(); ok; _, b, ok = it.Next() {
+		if b.Status.Terminal() {
+			return b, true
+		}
+	}
+	return nil, false
+}

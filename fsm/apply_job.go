@@ -1,0 +1,217 @@
+package fsm
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/codepr/narwhal/pipeline"
+)
+
+func (tx *txn) assignJob(c *AssignJob) error {
+	j, ok := tx.jobs.Get(c.Job.key())
+	if !ok {
+		return ErrUnknownJob
+	}
+	if j.Status != Queued || c.N != len(j.Attempts)+1 {
+		return ErrNotQueued
+	}
+	n, ok := tx.nodes.Get([]byte(c.Node))
+	if !ok {
+		return ErrUnknownNode
+	}
+	if n.Incarnation != c.Incarnation || n.Drained {
+		return ErrNodeChanged
+	}
+	if !n.Fits(j.Request()) {
+		return ErrNoRoom
+	}
+	next := *j
+	next.Status = Assigned
+	next.NotBefore = time.Time{}
+	next.Attempts = append(slices.Clip(j.Attempts), Attempt{
+		N: c.N, Node: c.Node, Incarnation: c.Incarnation, Token: Token{Epoch: tx.epoch, Index: tx.index},
+		Status: Assigned, AssignedAt: tx.now,
+	})
+	tx.reserve(c.Node, j.Request(), 1)
+	tx.putJob(&next)
+	b := tx.buildOf(&next)
+	if b.StartedAt.IsZero() {
+		started := *b
+		started.StartedAt, started.Status = tx.now, Running
+		tx.putBuild(&started)
+		tx.tellBuild(&started)
+		b = &started
+	}
+	tx.tellJob(b, &next)
+	return nil
+}
+
+// Request is what the job reserves on its node. A plan reserves nothing: it is
+// narwhal's own work, and short.
+func (j *Job) Request() pipeline.Resources {
+	if j.Spec == nil {
+		return pipeline.Resources{}
+	}
+	return j.Spec.Resources
+}
+
+func (tx *txn) startAttempt(c *StartAttempt) error {
+	j, a, err := tx.attempt(c.Ref)
+	if err != nil || a.Status != Assigned {
+		return err // a repeat is no error
+	}
+	a.Status, a.StartedAt = Running, tx.now
+	j.Status = Running
+	if j.StartedAt.IsZero() {
+		j.StartedAt = tx.now
+	}
+	tx.putJob(j)
+	tx.tellJob(tx.buildOf(j), j)
+	return nil
+}
+
+func (tx *txn) finishAttempt(c *FinishAttempt) error {
+	if err := checkOutcome(c); err != nil {
+		return err
+	}
+	j, a, err := tx.attempt(c.Ref)
+	switch {
+	case err != nil:
+		return err
+	case !a.Status.Terminal():
+		tx.endAttempt(j, a, c.Outcome)
+	case a.Status != c.Outcome.Status || a.Cause != c.Outcome.Cause:
+		return ErrStale // it was declared lost before it could tell
+	}
+	return nil // a repeat is no error
+}
+
+// checkOutcome refuses an outcome that no node of this version would send.
+func checkOutcome(c *FinishAttempt) error {
+	o := &c.Outcome
+	isPlan := c.Ref.Job.Seq == 0
+	switch {
+	case !o.Status.Terminal():
+		return fmt.Errorf("%w: attempt %s ended as %q", ErrInvalid, c.Ref, o.Status)
+	case o.Plan != nil && (!isPlan || o.Status != Passed):
+		return fmt.Errorf("%w: attempt %s brings jobs", ErrInvalid, c.Ref)
+	case isPlan && o.Status == Passed && (o.Plan == nil || len(o.Plan.Jobs) == 0):
+		return fmt.Errorf("%w: plan %s brings no jobs", ErrInvalid, c.Ref)
+	}
+	return nil
+}
+
+func (tx *txn) loseAttempt(c *LoseAttempt) error {
+	j, a, err := tx.attempt(c.Ref)
+	if err != nil || a.Status.Terminal() {
+		return err
+	}
+	if c.NeverStarted && a.Status == Assigned && j.CanceledBy == "" {
+		a.Status, a.Message, a.EndedAt = Canceled, c.Message, tx.now
+		tx.release(j, a)
+		tx.queue(j)
+		return nil
+	}
+	tx.endAttempt(j, a, Outcome{Status: Errored, Cause: CauseNodeLost, Message: c.Message})
+	return nil
+}
+
+// attempt finds the current attempt that ref means, in a copy of its job that
+// may be changed. It is ErrStale unless number and token are the current one's.
+func (tx *txn) attempt(ref AttemptRef) (*Job, *Attempt, error) {
+	j, ok := tx.jobs.Get(ref.Job.key())
+	if !ok {
+		return nil, nil, ErrStale // its build has been pruned
+	}
+	a, ok := j.Current()
+	if !ok || a.N != ref.N || a.Token != ref.Token {
+		return nil, nil, ErrStale
+	}
+	next := *j
+	next.Attempts = slices.Clone(j.Attempts)
+	return &next, &next.Attempts[len(next.Attempts)-1], nil
+}
+
+// endAttempt records how an attempt ended, and queues its job again or ends it.
+func (tx *txn) endAttempt(j *Job, a *Attempt, o Outcome) {
+	a.Status, a.Cause, a.ExitCode, a.Message = o.Status, o.Cause, o.ExitCode, o.Message
+	a.Steps, a.LogBytes, a.EndedAt = o.Steps, o.LogBytes, tx.now
+	tx.release(j, a)
+	wait, again := retry(j, o.Cause)
+	if again && o.Status != Passed && j.CanceledBy == "" {
+		j.NotBefore = time.Time{}
+		if wait > 0 {
+			j.NotBefore = tx.now.Add(wait)
+		}
+		tx.queue(j)
+		return
+	}
+	if j.CanceledBy != "" && (o.Status != Passed || o.Plan != nil) {
+		o = Outcome{Status: Canceled, Cause: CauseCanceled, Message: "canceled by " + j.CanceledBy}
+	} else if o.Cause == CauseNodeLost && j.Losses() >= maxNodeLosses {
+		o.Message = fmt.Sprintf("quarantined: it has lost %d nodes (%s)", j.Losses(), o.Message)
+	}
+	if o.Plan != nil {
+		tx.addJobs(tx.buildOf(j), o.Plan)
+	}
+	tx.endJob(j, o)
+}
+
+// retry says whether a job whose attempt ended for cause is tried again, and
+// after how long. The attempt counts already.
+func retry(j *Job, cause Cause) (wait time.Duration, again bool) {
+	switch cause {
+	case CauseNodeLost:
+		return 0, j.Losses() < maxNodeLosses && (j.Spec == nil || j.Spec.OnNodeLoss != pipeline.NodeLossFail)
+	case CauseImagePull, CauseCheckout:
+		n := j.ended(cause)
+		return 5 * time.Second << (2 * (n - 1)), n <= maxRetries // 5 s, 20 s
+	default:
+		return 0, false
+	}
+}
+
+// endJob brings a job to its terminal status and sets free, or ends, the jobs
+// that need it, and the build with its last job.
+func (tx *txn) endJob(j *Job, o Outcome) {
+	j.Status, j.Cause, j.Message, j.EndedAt = o.Status, o.Cause, o.Message, tx.now
+	tx.putJob(j)
+	b := *tx.buildOf(j)
+	b.Open--
+	tx.putBuild(&b)
+	tx.tellJob(&b, j)
+	if j.Kind == KindRun {
+		tx.wakeDependents(&b, j)
+	}
+	if last := tx.buildOf(j); last.Open == 0 && !last.Status.Terminal() {
+		tx.closeBuild(last)
+	}
+}
+
+func (tx *txn) wakeDependents(b *Build, ended *Job) {
+	for seq := range b.Jobs {
+		j, ok := tx.jobs.Get(JobID{Build: b.ID, Seq: seq}.key())
+		if !ok || j.Status != Blocked || !slices.Contains(j.Needs, ended.ID.Seq) {
+			continue
+		}
+		next := *j
+		if ended.Status != Passed {
+			tx.endJob(&next, Outcome{Status: Canceled, Cause: CauseNeeds,
+				Message: fmt.Sprintf("it needs %s, which did not pass (%s)", ended.Name, ended.Status)})
+			continue
+		}
+		if tx.allPassed(b.ID, j.Needs) {
+			tx.queue(&next)
+		}
+	}
+}
+
+func (tx *txn) allPassed(build BuildID, needs []uint32) bool {
+	for _, seq := range needs {
+		if j, ok := tx.jobs.Get(JobID{Build: build, Seq: seq}.key()); !ok || j.Status != Passed {
+			return false
+		}
+	}
+	return true
+}

@@ -1,0 +1,85 @@
+package fsm
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/fxamacker/cbor/v2"
+)
+
+// The log's and the snapshots' encoding is CBOR (RFC 8949) in its core
+// deterministic form, so that equal states have equal bytes. Decoding is strict:
+// a field that this version does not know is ErrUpgrade, never dropped.
+
+var (
+	encMode = must(cbor.EncOptions{Sort: cbor.SortCoreDeterministic, Time: cbor.TimeRFC3339Nano}.EncMode())
+	decMode = must(cbor.DecOptions{
+		ExtraReturnErrors: cbor.ExtraDecErrorUnknownField,
+		DupMapKey:         cbor.DupMapKeyEnforcedAPF,
+		MaxArrayElements:  1 << 24,
+	}.DecMode())
+)
+
+func must[T any](v T, err error) T {
+	if err != nil {
+		panic(err) // the options above are constants
+	}
+	return v
+}
+
+// entryVersion changes when entries change in a way that field numbers can't
+// tell.
+const entryVersion = 1
+
+type entry struct {
+	_        struct{} `cbor:",toarray"`
+	Version  uint
+	Commands []Command
+}
+
+// EncodeCommand makes the bytes that JoinEntry takes. Proposers encode each
+// command once, to know its size, and join what travels together.
+func EncodeCommand(c Command) ([]byte, error) {
+	data, err := encMode.Marshal(c)
+	if err != nil {
+		return nil, fmt.Errorf("encode command: %w", err)
+	}
+	return data, nil
+}
+
+// JoinEntry makes a log entry of encoded commands.
+func JoinEntry(commands [][]byte) ([]byte, error) {
+	raw := make([]cbor.RawMessage, len(commands))
+	for i := range commands {
+		raw[i] = commands[i]
+	}
+	data, err := encMode.Marshal(rawEntry{Version: entryVersion, Commands: raw})
+	if err != nil {
+		return nil, fmt.Errorf("encode log entry: %w", err)
+	}
+	return data, nil
+}
+
+// rawEntry is entry with its commands still encoded.
+type rawEntry struct {
+	_        struct{} `cbor:",toarray"`
+	Version  uint
+	Commands []cbor.RawMessage
+}
+
+// DecodeEntry reads what JoinEntry wrote. It returns ErrUpgrade where the
+// entry comes from a newer version.
+func DecodeEntry(data []byte) ([]Command, error) {
+	var e entry
+	if err := decMode.Unmarshal(data, &e); err != nil {
+		var unknown *cbor.UnknownFieldError
+		if errors.As(err, &unknown) {
+			return nil, fmt.Errorf("%w (%s)", ErrUpgrade, err)
+		}
+		return nil, fmt.Errorf("decode log entry: %w", err)
+	}
+	if e.Version != entryVersion {
+		return nil, fmt.Errorf("%w (entry version %d, this node reads %d)", ErrUpgrade, e.Version, entryVersion)
+	}
+	return e.Commands, nil
+}

@@ -1,0 +1,124 @@
+package fsm
+
+import (
+	"time"
+
+	"github.com/codepr/narwhal/pipeline"
+)
+
+// Command is one change of the state. Exactly one of its pointers is set.
+// Applying a command twice changes nothing the second time: each carries an
+// identity, and the ones that report on an attempt carry its token.
+//
+// A field's number is its name on the wire: never use one again. A node that
+// meets a number it does not know stops with ErrUpgrade, it never skips one.
+type Command struct {
+	At time.Time `cbor:"1,keyasint"` // the proposer's clock; Apply never lets time go back
+
+	AddBuild      *AddBuild      `cbor:"2,keyasint,omitempty"`
+	AssignJob     *AssignJob     `cbor:"3,keyasint,omitempty"`
+	StartAttempt  *StartAttempt  `cbor:"4,keyasint,omitempty"`
+	FinishAttempt *FinishAttempt `cbor:"5,keyasint,omitempty"`
+	LoseAttempt   *LoseAttempt   `cbor:"6,keyasint,omitempty"`
+	CancelBuild   *CancelBuild   `cbor:"7,keyasint,omitempty"`
+	UpsertNode    *UpsertNode    `cbor:"8,keyasint,omitempty"`
+	DrainNode     *DrainNode     `cbor:"9,keyasint,omitempty"`
+	RemoveNode    *RemoveNode    `cbor:"10,keyasint,omitempty"`
+	SetSinks      *SetSinks      `cbor:"11,keyasint,omitempty"`
+	AckEvents     *AckEvents     `cbor:"12,keyasint,omitempty"`
+}
+
+// AddBuild accepts a commit. Result.Build is the new build, or the one that its
+// key has already made (Result.Known).
+type AddBuild struct {
+	Key     string  `json:"key"` // Commit.Key(), or a client's own for builds started by hand
+	Commit  Commit  `json:"commit"`
+	RetryOf BuildID `json:"retry_of,omitempty"`
+}
+
+// AssignJob places a queued job on a node. Refused with ErrNotQueued,
+// ErrUnknownNode, ErrNodeChanged or ErrNoRoom.
+type AssignJob struct {
+	Job         JobID  `json:"job"`
+	N           int    `json:"n"` // the new attempt's number: the last one's plus 1
+	Node        NodeID `json:"node"`
+	Incarnation uint64 `json:"incarnation"`
+}
+
+// StartAttempt is the node's word that the attempt is on its disk and runs.
+type StartAttempt struct {
+	Ref AttemptRef `json:"ref"`
+}
+
+// FinishAttempt is the node's word on how the attempt ended.
+type FinishAttempt struct {
+	Ref     AttemptRef `json:"ref"`
+	Outcome Outcome    `json:"outcome"`
+}
+
+// Outcome is how an attempt ended.
+type Outcome struct {
+	Status   Status       `json:"status"` // terminal
+	Cause    Cause        `json:"cause,omitempty"`
+	ExitCode int          `json:"exit_code,omitempty"`
+	Message  string       `json:"message,omitempty"`
+	Steps    []StepResult `json:"steps,omitempty"`
+	LogBytes int64        `json:"log_bytes,omitempty"`
+
+	// Plan is what a plan job brings: the build's jobs. Set with Passed only.
+	Plan *pipeline.Pipeline `json:"plan,omitempty"`
+}
+
+// LoseAttempt declares that an attempt's node is gone, or knows nothing of it.
+type LoseAttempt struct {
+	Ref     AttemptRef `json:"ref"`
+	Message string     `json:"message"`
+	// NeverStarted says that the node has no record of the attempt, and so never
+	// began it: the job is queued again and no loss is counted.
+	NeverStarted bool `json:"never_started,omitempty"`
+}
+
+// CancelBuild ends a build: what waits is canceled, what runs is told to stop.
+type CancelBuild struct {
+	Build BuildID `json:"build"`
+	By    string  `json:"by"`
+}
+
+// UpsertNode records what a node offers. A new incarnation or another capacity
+// does not touch what is placed on it.
+type UpsertNode struct {
+	Node Node `json:"node"`
+}
+
+// DrainNode stops or resumes giving a node new jobs.
+type DrainNode struct {
+	Node  NodeID `json:"node"`
+	Drain bool   `json:"drain"`
+	By    string `json:"by"`
+}
+
+// RemoveNode forgets a node that has left. Its attempts must have been lost
+// before: refused with ErrNodeBusy.
+type RemoveNode struct {
+	Node NodeID `json:"node"`
+}
+
+// SetSinks says who wants to hear of transitions. Without a sink the outbox
+// stays empty.
+type SetSinks struct {
+	Events bool `json:"events"` // the AMQP exchange narwhal.events
+}
+
+// AckEvents drops the outbox's events up to and including Seq: they are out.
+type AckEvents struct {
+	Seq uint64 `json:"seq"`
+}
+
+// Result is Apply's answer to one command. Err is one of the sentinels in
+// errors.go; then nothing was changed.
+type Result struct {
+	Index uint64  // the log entry's
+	Build BuildID // AddBuild
+	Known bool    // AddBuild: the key was known, Build is what it made before
+	Err   error
+}

@@ -1,0 +1,43 @@
+// Package fsm is the replicated state: its nouns, the commands that change it,
+// and Apply, the only road by which it changes. It is pure: no clock, no
+// randomness, no I/O, no goroutine; whoever proposes a command brings the time.
+//
+// # Glossary
+//
+//   - Commit: what arrived. A repository at a SHA, and the event that told of it.
+//   - Build: a commit's run. It is planned once, into jobs.
+//   - Job: what is placed on one node. Job 0 of every build is its plan: a node
+//     reads narwhal.yml and proposes the others.
+//   - Attempt: one placement of a job. Every report carries its number and token.
+//   - Step: a command in a job.
+//   - Node: a member that runs jobs, with what it has and what is reserved of it.
+//   - Leader: the node whose commands enter the log.
+//
+// # What can happen to a job
+//
+//	         needs passed        placed            node confirms
+//	Blocked ─────────────▶ Queued ─────▶ Assigned ─────────────▶ Running
+//	   │                    ▲  │            │                       │
+//	   │                    │  │            │ node lost,            │ exit 0   ▶ Passed
+//	   │                    │  │            │ image or checkout     │ exit ≠ 0 ▶ Failed
+//	   │                    └──┼────────────┴───────────────────────┤
+//	   │ a need did not pass   │ canceled          retries used up  │          ▶ Errored
+//	   └───────────────────────┴────────────────────────────────────┴────────▶ Canceled
+//
+// A build is Queued until its plan is placed, Running until its last job has
+// ended, and then never changes again.
+//
+// # Invariants
+//
+//   - A commit's key is built once: AddBuild with a key that is known is a no-op
+//     that answers with the build there is.
+//   - Only the current attempt's token counts. A repeat changes nothing, all
+//     else is refused with ErrStale.
+//   - What is reserved on a node is the sum of the resources of the jobs placed
+//     on it and never above its capacity.
+//   - A published State never changes: readers need no lock, a snapshot is a
+//     pointer.
+//
+// Start reading at State (state.go), then Command (command.go) and Apply
+// (apply.go).
+package fsm

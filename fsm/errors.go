@@ -1,0 +1,38 @@
+package fsm
+
+import (
+	"errors"
+	"fmt"
+)
+
+// What Apply refuses with. The texts say what to do where there is something.
+var (
+	// ErrUpgrade is returned when an entry holds a command or a field that this
+	// version does not know. The node must stop: skipping it would make its state
+	// differ from the others'.
+	ErrUpgrade = errors.New("the log holds a command that this version does not know: upgrade this node")
+	// ErrUnknownBuild is returned when there is no such build, or no longer.
+	ErrUnknownBuild = errors.New("no such build")
+	// ErrUnknownJob is returned when there is no such job.
+	ErrUnknownJob = errors.New("no such job")
+	// ErrUnknownNode is returned when the node never said hello, or has left.
+	ErrUnknownNode = errors.New("no such node")
+	// ErrEnded is returned when the build has ended: it never changes again.
+	ErrEnded = errors.New("the build has ended")
+	// ErrStale is returned when a report is about an attempt that is not the
+	// current one: its result does not count and is to be thrown away.
+	ErrStale = errors.New("the attempt has been superseded")
+	// ErrNotQueued is returned when a job that is to be placed is not waiting.
+	ErrNotQueued = errors.New("the job is not queued")
+	// ErrNodeChanged is returned when the node was restarted or drained since the
+	// placement was planned.
+	ErrNodeChanged = errors.New("the node has been restarted or drained")
+	// ErrNoRoom is returned when the node has too little left.
+	ErrNoRoom = errors.New("the node has no room for the job")
+	// ErrNodeBusy is returned when a node that is to be forgotten still has jobs.
+	ErrNodeBusy = errors.New("the node still has jobs placed on it")
+	// ErrInvalid is returned when a command makes no sense: a bug of its proposer.
+	ErrInvalid = errors.New("invalid command")
+)
+
+func attemptName(job JobID, n int) string { return fmt.Sprintf("%s#%d", job, n) }

@@ -74,7 +74,7 @@ func DecodeEntry(data []byte) ([]Command, error) {
 	if err := decMode.Unmarshal(data, &e); err != nil {
 		var unknown *cbor.UnknownFieldError
 		if errors.As(err, &unknown) {
-			return nil, fmt.Errorf("%w (%s)", ErrUpgrade, err)
+			return nil, fmt.Errorf("%w (%w)", ErrUpgrade, err)
 		}
 		return nil, fmt.Errorf("decode log entry: %w", err)
 	}

@@ -1,0 +1,211 @@
+package sched
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/codepr/narwhal/fsm"
+	"github.com/codepr/narwhal/link"
+)
+
+// reportsInFlight bounds the batches of one node's reports that are on their way
+// to the log at a time.
+const reportsInFlight = 32
+
+// session is one node's stream, at the leader.
+type session struct {
+	d      *Dispatcher
+	term   *term
+	node   *fsm.Node
+	hello  *link.Hello
+	stream link.Stream
+	end    context.CancelFunc
+	down   chan *link.Down         // beats and acks, to be sent
+	knows  map[fsm.AttemptRef]bool // what the node said that it runs
+	sent   []link.Assignment       // the set that the node was sent last
+	worked map[fsm.AttemptRef]bool // attempts whose Work it has been sent
+}
+
+// Serve is link.Handler: it keeps one node's stream while this node leads.
+func (d *Dispatcher) Serve(ctx context.Context, _ fsm.NodeID, stream link.Stream) error {
+	t, err := d.current()
+	if err != nil {
+		return err
+	}
+	if !t.enter() {
+		return link.ErrNotLeader
+	}
+	defer t.streams.Done()
+	up, err := stream.Recv()
+	if err != nil {
+		return fmt.Errorf("receive hello: %w", err)
+	}
+	ctx, cancel := t.within(ctx)
+	defer cancel()
+	s := &session{
+		d: d, term: t, node: &up.Hello.Node, hello: up.Hello, stream: stream, end: cancel,
+		down: make(chan *link.Down, 2*reportsInFlight), knows: refs(up.Hello), worked: make(map[fsm.AttemptRef]bool),
+	}
+	return s.run(ctx)
+}
+
+func (s *session) run(ctx context.Context) error {
+	if err := s.welcome(ctx); err != nil {
+		return err
+	}
+	log := s.d.cfg.Log.With("node", s.node.Name, "id", s.node.ID)
+	log.Info("node connected", "incarnation", s.node.Incarnation, "runs", len(s.hello.Runs))
+	s.term.arrive(s, s.d.cfg.Now())
+	defer s.term.depart(s)
+	// Recv returns only when the stream has ended, which is when Serve returns: it
+	// can't be waited for here. It ends with the stream.
+	received := make(chan error, 1)
+	s.term.streams.Go(func() { received <- s.receive(ctx) })
+	err := s.send(ctx, received)
+	log.Info("node disconnected", "reason", err)
+	return err
+}
+
+// welcome brings the state up to what the node says of itself.
+func (s *session) welcome(ctx context.Context) error {
+	state, _ := s.d.cfg.States.Watch()
+	if err := s.propose(ctx, Announce(state, s.hello)); err != nil {
+		return fmt.Errorf("announce node %s: %w", s.node.ID, err)
+	}
+	state, _ = s.d.cfg.States.Watch()
+	if err := s.propose(ctx, Forgotten(state, s.hello)); err != nil {
+		return fmt.Errorf("requeue what node %s has not begun: %w", s.node.ID, err)
+	}
+	return nil
+}
+
+func (s *session) propose(ctx context.Context, commands []fsm.Command) error {
+	if len(commands) == 0 {
+		return nil
+	}
+	results, err := s.d.cfg.Proposer.ProposeAll(ctx, commands)
+	for _, r := range results {
+		if err == nil && r.Err != nil && !errors.Is(r.Err, fsm.ErrStale) {
+			err = r.Err
+		}
+	}
+	return err
+}
+
+// receive takes beats and reports until the stream or the session ends.
+func (s *session) receive(ctx context.Context) error {
+	reports, ctx := errgroup.WithContext(ctx)
+	reports.SetLimit(reportsInFlight)
+	var err error
+	for err == nil {
+		var up *link.Up
+		if up, err = s.stream.Recv(); err != nil {
+			break
+		}
+		if up.Beat != nil {
+			s.term.beat(s.node.ID, up.Beat, s.d.cfg.Now())
+			s.queue(ctx, &link.Down{Beat: up.Beat.Seq})
+		}
+		if batch := up.Reports; len(batch) > 0 {
+			reports.Go(func() error { return s.take(ctx, batch) })
+		}
+		if ctx.Err() != nil {
+			break
+		}
+	}
+	return errors.Join(reports.Wait(), err)
+}
+
+// take carries reports to the log and acknowledges them once they are applied.
+func (s *session) take(ctx context.Context, reports []link.Report) error {
+	commands := make([]fsm.Command, len(reports))
+	for i, r := range reports {
+		if r.Outcome != nil {
+			commands[i].FinishAttempt = &fsm.FinishAttempt{Ref: r.Ref, Outcome: *r.Outcome}
+			continue
+		}
+		commands[i].StartAttempt = &fsm.StartAttempt{Ref: r.Ref}
+	}
+	results, err := s.d.cfg.Proposer.ProposeAll(ctx, commands)
+	if err != nil {
+		return fmt.Errorf("propose reports of node %s: %w", s.node.ID, err)
+	}
+	acks := make([]link.Ack, len(reports))
+	for i, r := range results {
+		acks[i] = link.Ack{ID: reports[i].ID, Stale: r.Err != nil}
+		if r.Err != nil {
+			s.d.cfg.Log.Warn("report refused", "attempt", reports[i].Ref, "node", s.node.ID, "reason", r.Err)
+		}
+	}
+	s.queue(ctx, &link.Down{Acks: acks})
+	return nil
+}
+
+func (s *session) queue(ctx context.Context, d *link.Down) {
+	select {
+	case s.down <- d:
+	case <-ctx.Done():
+	}
+}
+
+// send tells the node what it should be running whenever that changes, and what
+// receive has to answer.
+func (s *session) send(ctx context.Context, received <-chan error) error {
+	for first := true; ; first = false {
+		state, newer := s.d.cfg.States.Watch()
+		d := &link.Down{Desired: s.news(state, first)}
+		s.gather(d)
+		if d.Desired != nil || d.Beat != 0 || len(d.Acks) > 0 {
+			if err := s.stream.Send(d); err != nil {
+				return fmt.Errorf("send to node %s: %w", s.node.ID, err)
+			}
+		}
+		select {
+		case <-newer:
+		case next := <-s.down:
+			if err := s.stream.Send(next); err != nil {
+				return fmt.Errorf("send to node %s: %w", s.node.ID, err)
+			}
+		case err := <-received:
+			return err
+		case <-ctx.Done():
+			return link.ErrNotLeader
+		}
+	}
+}
+
+// news is the node's set of attempts where it is another than the one that it
+// was sent last; a stream's first one is sent in any case.
+func (s *session) news(state *fsm.State, first bool) *link.Wanted {
+	set := Wanted(state, s.hello, s.knows)
+	if !first && slices.Equal(set, s.sent) {
+		return nil
+	}
+	s.sent = slices.Clone(set)
+	worked := make(map[fsm.AttemptRef]bool, len(set))
+	for i := range set {
+		if ref := set[i].Ref; !s.worked[ref] {
+			set[i].Work = work(state, ref)
+		}
+		worked[set[i].Ref] = true
+	}
+	s.worked = worked
+	return &link.Wanted{Index: state.Index(), Attempts: set}
+}
+
+// gather adds what else waits to be sent.
+func (s *session) gather(d *link.Down) {
+	for {
+		select {
+		case next := <-s.down:
+			d.Beat = max(d.Beat, next.Beat)
+			d.Acks = append(d.Acks, next.Acks...)
+		default:
+			return
+		}
+	}
+}

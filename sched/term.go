@@ -1,0 +1,117 @@
+package sched
+
+import (
+	"context"
+	"maps"
+	"sync"
+	"time"
+
+	"github.com/codepr/narwhal/fsm"
+	"github.com/codepr/narwhal/link"
+)
+
+// term is one leadership's memory: the leases, and the stream of each node.
+type term struct {
+	done    chan struct{}  // closed when the leadership has ended
+	streams sync.WaitGroup // of the sessions that run
+
+	mu       sync.Mutex
+	leases   *Leases
+	sessions map[fsm.NodeID]*session // the newest of each node
+	load     map[fsm.NodeID]link.Load
+	changed  chan struct{} // closed and replaced when Plan may answer otherwise
+	closed   bool
+}
+
+func newTerm(l *Leases) *term {
+	return &term{
+		done: make(chan struct{}), leases: l, changed: make(chan struct{}),
+		sessions: make(map[fsm.NodeID]*session), load: make(map[fsm.NodeID]link.Load),
+	}
+}
+
+// close ends the term: every session is told, and has ended when it returns.
+func (t *term) close() {
+	t.mu.Lock()
+	t.closed = true
+	t.mu.Unlock()
+	close(t.done)
+	t.streams.Wait()
+}
+
+// enter counts a session in, unless the term has ended.
+func (t *term) enter() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.closed {
+		return false
+	}
+	t.streams.Add(1)
+	return true
+}
+
+// arrive makes s its node's session. One that the node had before is ended: it
+// has dialled anew.
+func (t *term) arrive(s *session, now time.Time) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if old := t.sessions[s.node.ID]; old != nil {
+		old.end()
+	}
+	t.sessions[s.node.ID] = s
+	t.leases.Hello(s.node.ID, s.node.Incarnation, s.hello.Have, now)
+	t.wake()
+}
+
+// depart notes the end of a session, unless a newer one has taken its place.
+func (t *term) depart(s *session) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.sessions[s.node.ID] != s {
+		return
+	}
+	delete(t.sessions, s.node.ID)
+	delete(t.load, s.node.ID)
+	t.leases.Gone(s.node.ID)
+	t.wake()
+}
+
+func (t *term) beat(id fsm.NodeID, b *link.Beat, now time.Time) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.leases.Beat(id, b.Have, now)
+	t.load[id] = b.Load
+	t.wake() // a suspect node may be back
+}
+
+func (t *term) loads() map[fsm.NodeID]link.Load {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return maps.Clone(t.load)
+}
+
+// woken is closed at the next change of who is there.
+func (t *term) woken() <-chan struct{} {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.changed
+}
+
+// wake is called with mu held.
+func (t *term) wake() {
+	close(t.changed)
+	t.changed = make(chan struct{})
+}
+
+// within makes ctx end with the term too. The caller cancels it when done.
+func (t *term) within(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(ctx)
+	t.streams.Go(func() {
+		select {
+		case <-t.done:
+			cancel()
+		case <-ctx.Done():
+		}
+	})
+	return ctx, cancel
+}

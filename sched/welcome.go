@@ -1,0 +1,74 @@
+package sched
+
+import (
+	"maps"
+	"slices"
+
+	"github.com/codepr/narwhal/fsm"
+	"github.com/codepr/narwhal/link"
+)
+
+// Announce is what a hello has to say to the log: nothing where the state knows
+// the node as it is.
+func Announce(s *fsm.State, hello *link.Hello) []fsm.Command {
+	old, ok := s.Node(hello.Node.ID)
+	if ok && old.SameOffer(&hello.Node) {
+		return nil
+	}
+	return []fsm.Command{{UpsertNode: &fsm.UpsertNode{Node: hello.Node}}}
+}
+
+// Forgotten lists the attempts that an earlier start of the node was given and
+// that this one knows nothing of. A node writes an attempt to its disk before it
+// begins it, so what is not there never began. It is asked once the hello has
+// been announced: from then on nothing is given to the earlier start.
+func Forgotten(s *fsm.State, hello *link.Hello) []fsm.Command {
+	knows := refs(hello)
+	var out []fsm.Command
+	for j := range s.Placed(hello.Node.ID) {
+		a, _ := j.Current()
+		ref := j.Ref(a)
+		if a.Incarnation == hello.Node.Incarnation || knows[ref] {
+			continue
+		}
+		out = append(out, fsm.Command{LoseAttempt: &fsm.LoseAttempt{
+			Ref: ref, NeverStarted: true, Message: "its node was restarted before it began",
+		}})
+	}
+	return out
+}
+
+// Wanted is the full set of attempts that a node should be running: those that
+// were given to this start of it, and those of earlier starts that it kept.
+func Wanted(s *fsm.State, hello *link.Hello, knows map[fsm.AttemptRef]bool) []link.Assignment {
+	var out []link.Assignment
+	for j := range s.Placed(hello.Node.ID) {
+		a, _ := j.Current()
+		ref := j.Ref(a)
+		if a.Incarnation != hello.Node.Incarnation && !knows[ref] {
+			continue
+		}
+		out = append(out, link.Assignment{Ref: ref, Cancel: j.CanceledBy != ""})
+	}
+	return out
+}
+
+// work is what a node needs to know to run an attempt.
+func work(s *fsm.State, ref fsm.AttemptRef) *link.Work {
+	j, ok := s.Job(ref.Job)
+	if !ok {
+		return nil
+	}
+	b, _ := s.Build(ref.Job.Build)
+	return &link.Work{Kind: j.Kind, Name: j.Name, Commit: b.Commit, Spec: j.Spec}
+}
+
+func refs(hello *link.Hello) map[fsm.AttemptRef]bool {
+	m := make(map[fsm.AttemptRef]bool, len(hello.Runs))
+	for _, r := range hello.Runs {
+		m[r] = true
+	}
+	return m
+}
+
+func sortedKeys(m map[string]string) []string { return slices.Sorted(maps.Keys(m)) }

@@ -98,6 +98,9 @@ func (tx *txn) apply(c *Command) Result {
 		return Result{Err: tx.setSinks(c.SetSinks)}
 	case c.AckEvents != nil:
 		return Result{Err: tx.ackEvents(c.AckEvents)}
+	case c.RaiseEpoch != nil:
+		tx.epoch = max(tx.epoch, c.RaiseEpoch.Epoch)
+		return Result{}
 	default:
 		return Result{Err: fmt.Errorf("%w: it is empty", ErrInvalid)}
 	}

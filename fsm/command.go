@@ -26,6 +26,7 @@ type Command struct {
 	RemoveNode    *RemoveNode    `cbor:"10,keyasint,omitempty"`
 	SetSinks      *SetSinks      `cbor:"11,keyasint,omitempty"`
 	AckEvents     *AckEvents     `cbor:"12,keyasint,omitempty"`
+	RaiseEpoch    *RaiseEpoch    `cbor:"13,keyasint,omitempty"`
 }
 
 // AddBuild accepts a commit. Result.Build is the new build, or the one that its
@@ -112,6 +113,13 @@ type SetSinks struct {
 // AckEvents drops the outbox's events up to and including Seq: they are out.
 type AckEvents struct {
 	Seq uint64 `json:"seq"`
+}
+
+// RaiseEpoch makes all fence tokens from here on larger than those before. The
+// leader does so after the cluster was recovered from one node: log entries that
+// only the others had are gone, and their indexes are given out again.
+type RaiseEpoch struct {
+	Epoch uint64 `json:"epoch"` // lower ones change nothing
 }
 
 // Result is Apply's answer to one command. Err is one of the sentinels in

@@ -71,7 +71,7 @@ func placedPrefix(node NodeID) []byte {
 	return append([]byte(node), 0)
 }
 
-// Token fences attempts off from each other: the restore epoch and the index of
+// Token fences attempts off from each other: the epoch and the index of
 // the log entry that placed the attempt. Tokens of one job only ever grow, also
 // over a restored snapshot, so a system outside can refuse the smaller one.
 type Token struct {

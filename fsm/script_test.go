@@ -293,6 +293,8 @@ func (w *world) command(f []string) Command {
 		return Command{SetSinks: &SetSinks{Events: arg(1) == "on"}}
 	case "ack":
 		return Command{AckEvents: &AckEvents{Seq: opt.num(w, "seq", 0)}}
+	case "epoch":
+		return Command{RaiseEpoch: &RaiseEpoch{Epoch: opt.num(w, "to", 0)}}
 	case "empty":
 		return Command{}
 	}

@@ -16,7 +16,7 @@ const DefaultHistory = 10_000
 type State struct {
 	index   uint64    // of the last log entry in it
 	now     time.Time // the latest At seen: time in the state never goes back
-	epoch   uint64    // counts restores of a snapshot by an operator
+	epoch   uint64    // the first part of fence tokens; RaiseEpoch lifts it
 	history int       // how many ended builds are kept
 	ended   int       // how many there are
 
@@ -61,7 +61,7 @@ func (s *State) Index() uint64 { return s.index }
 // Now is the latest time that a command brought.
 func (s *State) Now() time.Time { return s.now }
 
-// Epoch counts the restores; it is the first part of every fence token.
+// Epoch is the first part of every fence token: the cluster's generation.
 func (s *State) Epoch() uint64 { return s.epoch }
 
 // Build finds a build.

@@ -1,5 +1,5 @@
 // Package link is the stream between a node and its leader: what travels on it,
-// the node's end (Dial) and the leader's end (Serve). It owns the wire format
+// the node's end (Client) and the leader's end (Server). It owns the wire format
 // and nothing else: what a node should run is decided in sched, what it runs is
 // kept in runner.
 //
@@ -9,7 +9,8 @@
 // is dialled again and starts with a Hello that says everything anew: nothing
 // has to be remembered about the old one.
 //
-// Start reading at Up and Down.
+// Start reading at Up and Down, then at Handler and Session, which are what the
+// two ends do with a stream.
 package link
 
 import (

@@ -1,0 +1,86 @@
+package executor
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/docker/docker/client"
+)
+
+// Engine is the Docker engine that this machine has.
+type Engine struct {
+	Version string
+	API     string // the version spoken with it
+	OS      string
+	Arch    string // as the kernel names it, such as "x86_64"
+	CPU     int64  // milli-CPU
+	Memory  int64  // bytes
+	// Rootless and UserNS say that a container's root is not the machine's.
+	Rootless, UserNS bool
+}
+
+// Detect reports the engine at host (empty for the usual socket), or why there is
+// none that can be used.
+func Detect(ctx context.Context, host string) (Engine, error) {
+	api, err := connect(host)
+	if err != nil {
+		return Engine{}, err
+	}
+	defer func() { _ = api.Close() }()
+	return ask(ctx, api)
+}
+
+func connect(host string) (*client.Client, error) {
+	opts := []client.Opt{client.WithAPIVersionNegotiation()}
+	if host != "" {
+		opts = append(opts, client.WithHost(host))
+	}
+	api, err := client.NewClientWithOpts(opts...)
+	if err != nil {
+		return nil, fmt.Errorf("connect to Docker engine: %w", err)
+	}
+	return api, nil
+}
+
+func ask(ctx context.Context, api *client.Client) (Engine, error) {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	info, err := api.Info(ctx)
+	if err != nil {
+		return Engine{}, fmt.Errorf("ask Docker engine at %s: %w", api.DaemonHost(), err)
+	}
+	if info.OSType != "linux" {
+		return Engine{}, fmt.Errorf("the Docker engine at %s runs %s containers, narwhal wants linux", api.DaemonHost(), info.OSType)
+	}
+	e := Engine{
+		Version: info.ServerVersion, API: api.ClientVersion(), OS: info.OSType, Arch: info.Architecture,
+		CPU: int64(info.NCPU) * 1000, Memory: info.MemTotal,
+	}
+	for _, option := range info.SecurityOptions {
+		e.Rootless = e.Rootless || option == "name=rootless"
+		e.UserNS = e.UserNS || option == "name=userns"
+	}
+	return e, nil
+}
+
+// rememberEngine asks until there is an answer, which then holds.
+func (d *Docker) rememberEngine() func(context.Context) (Engine, error) {
+	var (
+		mu    sync.Mutex
+		known *Engine
+	)
+	return func(ctx context.Context) (Engine, error) {
+		mu.Lock()
+		defer mu.Unlock()
+		if known != nil {
+			return *known, nil
+		}
+		e, err := ask(ctx, d.api)
+		if err == nil {
+			known = &e
+		}
+		return e, err
+	}
+}

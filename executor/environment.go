@@ -1,0 +1,72 @@
+package executor
+
+import (
+	"maps"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/codepr/narwhal/supervise"
+)
+
+// builtin is what every step sees of its attempt, whatever its file says.
+func builtin(t Task) map[string]string {
+	c := t.Work.Commit
+	return map[string]string{
+		"CI":                  "true",
+		"NARWHAL":             "true",
+		"NARWHAL_REPO":        c.Repo,
+		"NARWHAL_COMMIT":      c.SHA,
+		"NARWHAL_REF":         c.Ref,
+		"NARWHAL_BRANCH":      c.Branch(),
+		"NARWHAL_TAG":         c.Tag(),
+		"NARWHAL_EVENT":       string(c.Event),
+		"NARWHAL_BUILD":       strconv.FormatUint(uint64(t.Ref.Job.Build), 10),
+		"NARWHAL_JOB":         t.Ref.Job.String(),
+		"NARWHAL_JOB_NAME":    t.Work.Name,
+		"NARWHAL_ATTEMPT":     strconv.Itoa(t.Ref.N),
+		"NARWHAL_NODE":        string(t.Node),
+		"NARWHAL_NODE_ID":     string(t.Node),
+		"NARWHAL_FENCE_TOKEN": t.Ref.Token.String(),
+	}
+}
+
+// identity are the variables by which a process is known as an attempt's. They
+// can't be overridden by anything.
+var identity = []string{"NARWHAL_NODE_ID", "NARWHAL_JOB", "NARWHAL_ATTEMPT", "NARWHAL_FENCE_TOKEN"}
+
+// task translates an attempt for the supervisor. below is the environment under
+// the job's own, such as PATH.
+func task(t Task, dir string, below []string, grace time.Duration, logLimit int64) supervise.Task {
+	spec := t.Work.Spec
+	own := builtin(t)
+	env := maps.Clone(spec.Env)
+	if env == nil {
+		env = make(map[string]string)
+	}
+	maps.Copy(env, own)
+	maps.Copy(env, t.Env)
+	s := supervise.Task{Dir: dir, Timeout: spec.Timeout, Grace: grace, LogLimit: logLimit}
+	for _, key := range identity {
+		env[key] = own[key]
+		s.Marks = append(s.Marks, key+"="+own[key])
+	}
+	s.Env = append(slices.Clone(below), entries(env)...)
+	for _, step := range spec.Steps {
+		over := maps.Clone(step.Env)
+		maps.DeleteFunc(over, func(key, _ string) bool { _, taken := own[key]; return taken })
+		s.Steps = append(s.Steps, supervise.Step{
+			Name: step.Name, Command: step.Command, Dependencies: step.Dependencies,
+			Env: entries(over), Timeout: step.Timeout,
+		})
+	}
+	return s
+}
+
+func entries(env map[string]string) []string {
+	list := make([]string, 0, len(env))
+	for _, key := range slices.Sorted(maps.Keys(env)) {
+		list = append(list, key+"="+env[key])
+	}
+	return list
+}

@@ -1,0 +1,119 @@
+// Package executor runs an attempt's steps: in a container (Docker) or as plain
+// processes (Process). It owns how they are isolated and limited, what they find
+// in their environment, and that nothing of them is left behind. It doesn't own
+// the checkout, which attempts a node should run, or what their results mean.
+//
+// Invariant: whatever an executor starts carries the attempt that it belongs to
+// (labels of a container, environment of a process), so that a narwhal that knows
+// nothing any more can still tell whose it is, adopt it, or sweep it away.
+//
+// Start reading at Executor. Both kinds hand the steps to package supervise, which
+// runs them and leaves the outcome in the attempt's journal.
+package executor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/codepr/narwhal/fsm"
+	"github.com/codepr/narwhal/joblog"
+	"github.com/codepr/narwhal/link"
+	"github.com/codepr/narwhal/supervise"
+)
+
+// ErrGone is returned by Adopt when nothing is left of an attempt that could be
+// gone on with, nor a result.
+var ErrGone = errors.New("nothing of the attempt is left")
+
+// Task is an attempt that is to be run.
+type Task struct {
+	Ref        fsm.AttemptRef
+	Work       link.Work
+	Cluster    string
+	Node       fsm.NodeID
+	Dir        string            // the attempt's own folder: spec, log and journal
+	Workspace  string            // the checkout, where steps run
+	ObjectsDir string            // git objects that the checkout borrows; empty for none
+	Env        map[string]string // laid over all but the steps' own, such as NARWHAL_URL
+}
+
+// Executor runs attempts.
+type Executor interface {
+	// Name is "docker" or "process".
+	Name() string
+	// Start starts the attempt. ctx bounds the start, not the run. What the job
+	// itself is to blame for, or its image, is an outcome of the Run; the error is
+	// the machine's.
+	Start(ctx context.Context, t Task) (Run, error)
+	// Adopt goes on with an attempt that an earlier process of narwhal started:
+	// ErrGone where there is nothing to go on with.
+	Adopt(ctx context.Context, t Task) (Run, error)
+	// Sweep removes what this node's attempts left on the machine, but for those
+	// that keep names. It touches nothing of anybody else's.
+	Sweep(ctx context.Context, keep func(fsm.AttemptRef) bool) error
+}
+
+// Run is an attempt on its way.
+type Run interface {
+	// Wait returns when the attempt has ended and nothing of it is left but its
+	// folder. When ctx ends first, the attempt goes on and can be waited for again.
+	Wait(ctx context.Context) (fsm.Outcome, error)
+	// Stop asks the attempt to end, and makes it end after grace. It returns when
+	// it has. A second call may shorten the grace of the first.
+	Stop(ctx context.Context, grace time.Duration) error
+}
+
+// ended is an attempt that ended before it ran.
+type ended struct{ outcome fsm.Outcome }
+
+func (e ended) Wait(context.Context) (fsm.Outcome, error) { return e.outcome, nil }
+func (e ended) Stop(context.Context, time.Duration) error { return nil }
+
+func (t Task) log() string     { return filepath.Join(t.Dir, supervise.LogFile) }
+func (t Task) journal() string { return filepath.Join(t.Dir, supervise.JournalFile) }
+
+// check refuses a task that can't be run at all.
+func (t Task) check() error {
+	switch {
+	case t.Work.Spec == nil:
+		return fmt.Errorf("start attempt %s: it has no steps to run", t.Ref)
+	case !filepath.IsAbs(t.Dir) || !filepath.IsAbs(t.Workspace):
+		return fmt.Errorf("start attempt %s: its folders %q and %q are not absolute", t.Ref, t.Dir, t.Workspace)
+	}
+	return nil
+}
+
+// say writes narwhal's own words into the attempt's log. A log that can't be
+// written shows when the attempt runs.
+func (t Task) say(limit int64, format string, args ...any) {
+	log, err := joblog.Create(t.log(), limit)
+	if err != nil {
+		return
+	}
+	log.Printf(format, args...)
+	_ = log.Close()
+}
+
+func logBytes(t Task) int64 {
+	info, err := os.Stat(t.log())
+	if err != nil {
+		return 0
+	}
+	return info.Size()
+}
+
+// bytesText says a number of bytes as people would.
+func bytesText(n int64) string {
+	switch {
+	case n >= 10<<30:
+		return fmt.Sprintf("%.1f GiB", float64(n)/(1<<30))
+	case n >= 10<<20 || n%(1<<20) == 0:
+		return fmt.Sprintf("%d MiB", n>>20)
+	default:
+		return fmt.Sprintf("%.1f MiB", float64(n)/(1<<20))
+	}
+}

@@ -1,0 +1,103 @@
+package joblog
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+)
+
+// Reader reads a log record by record, also while it is being written.
+type Reader struct {
+	file   *os.File
+	buf    *bufio.Reader
+	offset int64  // of the record that comes next
+	record []byte // what has been read of it
+	seen   int64  // how long that is in the file; more than len(record) where it was cut
+}
+
+// Open starts at offset, which is a Line's Offset or 0. At an offset in the
+// middle of a record it starts with the next one.
+func Open(path string, offset int64) (*Reader, error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("open log: %w", err)
+	}
+	r := &Reader{file: file, buf: bufio.NewReaderSize(nil, 64<<10), offset: max(offset, 0)}
+	if err := r.seek(); err != nil {
+		_ = file.Close()
+		return nil, fmt.Errorf("open log at %d: %w", offset, err)
+	}
+	return r, nil
+}
+
+func (r *Reader) seek() error {
+	start := max(r.offset-1, 0)
+	if _, err := r.file.Seek(start, io.SeekStart); err != nil {
+		return err
+	}
+	r.buf.Reset(r.file)
+	if r.offset == 0 {
+		return nil
+	}
+	r.offset = start
+	_, err := r.Next() // nothing but a line feed where offset follows on a record
+	if errors.Is(err, io.EOF) {
+		return nil
+	}
+	return err
+}
+
+// Next gives the next record. It is io.EOF where no whole one is there yet;
+// calling it again later goes on.
+func (r *Reader) Next() (Line, error) {
+	for {
+		piece, err := r.buf.ReadSlice('\n')
+		r.seen += int64(len(piece))
+		if room := maxRecord - len(r.record); room > 0 {
+			r.record = append(r.record, piece[:min(room, len(piece))]...)
+		}
+		switch {
+		case errors.Is(err, bufio.ErrBufferFull):
+			continue
+		case errors.Is(err, io.EOF):
+			return Line{}, io.EOF
+		case err != nil:
+			return Line{}, fmt.Errorf("read log: %w", err)
+		}
+		if n := len(r.record); r.record[n-1] == '\n' {
+			r.record = r.record[:n-1]
+		}
+		line := parse(r.record)
+		r.offset += r.seen
+		r.record, r.seen = r.record[:0], 0
+		line.Offset = r.offset
+		return line, nil
+	}
+}
+
+// Close closes the file.
+func (r *Reader) Close() error { return r.file.Close() }
+
+// Read gives the records from offset that are there now, at most limit of them
+// (all of them where it is 0).
+func Read(path string, offset int64, limit int) ([]Line, error) {
+	r, err := Open(path, offset)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = r.Close() }()
+	var lines []Line
+	for limit <= 0 || len(lines) < limit {
+		line, err := r.Next()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return lines, err
+		}
+		lines = append(lines, line)
+	}
+	return lines, nil
+}

@@ -1,0 +1,58 @@
+package runner
+
+import (
+	"context"
+	"errors"
+
+	"github.com/codepr/narwhal/executor"
+	"github.com/codepr/narwhal/fsm"
+	"github.com/codepr/narwhal/link"
+	"github.com/codepr/narwhal/pipeline"
+)
+
+// Checkout brings a commit's files to this node.
+type Checkout interface {
+	// Ensure returns when the commit is in the mirror.
+	Ensure(ctx context.Context, c fsm.Commit) error
+	// ReadFile is fs.ErrNotExist where the commit has no such file.
+	ReadFile(ctx context.Context, c fsm.Commit, path string) ([]byte, error)
+	Checkout(ctx context.Context, c fsm.Commit, clone pipeline.Clone, dir string) error
+	// ObjectsDir is the mirror's object store, which a checkout refers to.
+	ObjectsDir(c fsm.Commit) string
+	// Have lists the repositories whose mirror is here.
+	Have() []string
+}
+
+// Executor runs the steps of a job: one of package executor's.
+type Executor interface {
+	Start(ctx context.Context, t executor.Task) (executor.Run, error)
+	// Adopt finds what another process of this node has started;
+	// executor.ErrGone where nothing of it is left.
+	Adopt(ctx context.Context, t executor.Task) (executor.Run, error)
+	// Sweep removes all of this node's that keep does not claim.
+	Sweep(ctx context.Context, keep func(fsm.AttemptRef) bool) error
+}
+
+// Leader keeps a stream to whoever leads: link.Client.
+type Leader interface {
+	Run(ctx context.Context, session link.Session) error
+}
+
+// ErrNoLog is returned when this node has no log of an attempt.
+var ErrNoLog = errors.New("this node has no log of it")
+
+// caused is an error that knows what it means for the attempt, such as an image
+// that could not be had.
+type caused interface {
+	error
+	Cause() fsm.Cause
+}
+
+// errored is the outcome of an attempt that err has ended; otherwise is its
+// cause unless err knows better.
+func errored(err error, otherwise fsm.Cause) fsm.Outcome {
+	if c, ok := errors.AsType[caused](err); ok {
+		otherwise = c.Cause()
+	}
+	return fsm.Outcome{Status: fsm.Errored, Cause: otherwise, Message: err.Error()}
+}

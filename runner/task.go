@@ -1,0 +1,79 @@
+package runner
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/codepr/narwhal/executor"
+	"github.com/codepr/narwhal/fsm"
+	"github.com/codepr/narwhal/joblog"
+	"github.com/codepr/narwhal/link"
+)
+
+func image(w link.Work) string {
+	if w.Spec == nil || w.Spec.Image == "" {
+		return "none"
+	}
+	return w.Spec.Image
+}
+
+func (r *Runner) dir(ref fsm.AttemptRef) string {
+	return filepath.Join(r.cfg.Dir, "attempts", fmt.Sprintf("%s-%d", ref.Job, ref.N))
+}
+
+func (r *Runner) workspace(ref fsm.AttemptRef) string { return filepath.Join(r.dir(ref), "src") }
+
+func (r *Runner) task(a *attempt) executor.Task {
+	return executor.Task{
+		Ref: a.ref, Work: a.work, Cluster: r.cfg.Cluster, Node: r.cfg.Node.ID,
+		Dir: r.dir(a.ref), Workspace: r.workspace(a.ref),
+		ObjectsDir: r.cfg.Checkout.ObjectsDir(a.work.Commit),
+		// What a task says of itself the executor gives to the steps.
+		Env: map[string]string{"NARWHAL_URL": r.cfg.URL, "NARWHAL_NODE": r.cfg.Node.Name},
+	}
+}
+
+// words are narwhal's own in an attempt's log. A log that can't be written
+// keeps no job from running.
+type words struct {
+	w    *joblog.Writer
+	path string
+	log  func(string, ...any)
+	ref  fsm.AttemptRef
+}
+
+func (r *Runner) words(a *attempt) *words {
+	dir := r.dir(a.ref)
+	w := &words{path: filepath.Join(dir, "log"), log: r.log.Warn, ref: a.ref}
+	err := os.MkdirAll(dir, 0o755) // a container's user reads it; the folder above is closed
+	if err == nil {
+		w.w, err = joblog.Create(w.path, 0)
+	}
+	if err != nil {
+		w.log("open job log", "attempt", a.ref.String(), "error", err)
+	}
+	return w
+}
+
+func (w *words) say(format string, args ...any) {
+	if w.w != nil {
+		w.w.Printf(format, args...)
+	}
+}
+
+// close gives the log's size, with what others have written to it.
+func (w *words) close() int64 {
+	if w.w == nil {
+		return 0
+	}
+	if err := w.w.Close(); err != nil {
+		w.log("close job log", "attempt", w.ref.String(), "error", err)
+	}
+	info, err := os.Stat(w.path)
+	if err != nil {
+		w.log("measure job log", "attempt", w.ref.String(), "error", err)
+		return 0
+	}
+	return info.Size()
+}

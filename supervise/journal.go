@@ -1,0 +1,174 @@
+package supervise
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/codepr/narwhal/fsm"
+)
+
+// RecordKind tells the journal's records apart.
+type RecordKind string
+
+// The kinds.
+const (
+	RecordProcess RecordKind = "process" // a step started a session of processes
+	RecordStep    RecordKind = "step"    // a step ended
+	RecordStop    RecordKind = "stop"    // somebody asked for the job's end
+	RecordEnd     RecordKind = "end"     // the job ended; the last one counts
+)
+
+// Record is a line of the journal.
+type Record struct {
+	Kind RecordKind `json:"kind"`
+	At   time.Time  `json:"at"`
+	Step int        `json:"step,omitempty"`
+	// Pid leads the session; Start and Boot tell it from a later process with the
+	// same number.
+	Pid     int             `json:"pid,omitempty"`
+	Start   uint64          `json:"start,omitempty"` // clock ticks since boot
+	Boot    string          `json:"boot,omitempty"`
+	Result  *fsm.StepResult `json:"result,omitempty"`
+	Outcome *fsm.Outcome    `json:"outcome,omitempty"`
+}
+
+// Journal is appended to, a record a line, by one write each.
+type Journal struct{ file *os.File }
+
+// OpenJournal opens the journal at path, and makes it where there is none,
+// writable by all for the same reason as a log.
+func OpenJournal(path string) (*Journal, error) {
+	file, err := os.OpenFile(path, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o666)
+	if err != nil {
+		return nil, fmt.Errorf("open journal: %w", err)
+	}
+	return &Journal{file}, nil
+}
+
+// Append adds a record.
+func (j *Journal) Append(r Record) error {
+	r.At = time.Now().UTC()
+	line, err := json.Marshal(r)
+	if err != nil {
+		return fmt.Errorf("append to journal: %w", err)
+	}
+	if _, err := j.file.Write(append(line, '\n')); err != nil {
+		return fmt.Errorf("append to journal: %w", err)
+	}
+	return nil
+}
+
+// Close closes it.
+func (j *Journal) Close() error { return j.file.Close() }
+
+// Note appends one record to the journal at path.
+func Note(path string, r Record) error {
+	j, err := OpenJournal(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(j.Append(r), j.Close())
+}
+
+// A job can write to its own journal: what is read is bounded, and what makes no
+// sense is passed over.
+const (
+	maxJournal = 16 << 20
+	maxMessage = 4 << 10
+	maxSteps   = 1000
+)
+
+// ReadJournal gives the records that are there; none where there is no journal.
+func ReadJournal(path string) ([]Record, error) {
+	file, err := os.Open(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read journal: %w", err)
+	}
+	defer func() { _ = file.Close() }()
+	var records []Record
+	in := bufio.NewReader(io.LimitReader(file, maxJournal))
+	for {
+		line, err := in.ReadBytes('\n')
+		if errors.Is(err, io.EOF) {
+			return records, nil // what has no end was torn by a crash
+		}
+		if err != nil {
+			return nil, fmt.Errorf("read journal: %w", err)
+		}
+		var r Record
+		if json.Unmarshal(bytes.TrimSpace(line), &r) == nil && r.sound() {
+			records = append(records, r)
+		}
+	}
+}
+
+// Outcome gives what the last end record says; ok is false where there is none.
+func Outcome(records []Record) (o fsm.Outcome, ok bool) {
+	for i := len(records) - 1; i >= 0; i-- {
+		if r := records[i]; r.Kind == RecordEnd {
+			return *r.Outcome, true
+		}
+	}
+	return fsm.Outcome{}, false
+}
+
+// Has reports whether a record of the kind is there.
+func Has(records []Record, kind RecordKind) bool {
+	for _, r := range records {
+		if r.Kind == kind {
+			return true
+		}
+	}
+	return false
+}
+
+// sound brings a record within bounds, and reports whether it makes sense.
+func (r *Record) sound() bool {
+	switch r.Kind {
+	case RecordProcess, RecordStop:
+		return true
+	case RecordStep:
+		return r.Result != nil && soundStep(r.Result)
+	case RecordEnd:
+		return r.Outcome != nil && soundOutcome(r.Outcome)
+	default:
+		return false
+	}
+}
+
+func soundOutcome(o *fsm.Outcome) bool {
+	o.Plan = nil // a job that runs steps brings no jobs
+	o.Message = clip(o.Message)
+	if len(o.Steps) > maxSteps {
+		return false
+	}
+	for i := range o.Steps {
+		if !soundStep(&o.Steps[i]) {
+			return false
+		}
+	}
+	return o.Status.Terminal()
+}
+
+func soundStep(s *fsm.StepResult) bool {
+	s.Name = clip(s.Name)
+	return s.Status.Terminal()
+}
+
+func clip(text string) string {
+	if len(text) > maxMessage {
+		text = text[:maxMessage]
+	}
+	return strings.ToValidUTF8(text, "\uFFFD")
+}

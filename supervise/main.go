@@ -1,0 +1,43 @@
+package supervise
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"sync"
+	"syscall"
+
+	"github.com/codepr/narwhal/fsm"
+)
+
+// exitBroken is the exit code of a supervisor that could not even keep a journal.
+const exitBroken = 125
+
+// Main is a container's first process: it runs the task that WriteSpec left in
+// dir, with environ (what the image and the engine gave) below the task's own
+// environment, and returns the exit code: 0 where the job passed. TERM cancels.
+func Main(ctx context.Context, dir string, environ []string) int {
+	task, err := readSpec(dir)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "narwhal:", err)
+		return exitBroken
+	}
+	task.Env = overlay(environ, task.Env)
+	ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGINT)
+	defer stop()
+	var reaping sync.WaitGroup // never waited for: it ends with this process
+	r := newReaper()
+	reaping.Go(r.run)
+	o, err := supervise(ctx, task, r, filepath.Join(dir, LogFile), filepath.Join(dir, JournalFile))
+	switch {
+	case err != nil:
+		fmt.Fprintln(os.Stderr, "narwhal:", err)
+		return exitBroken
+	case o.Status == fsm.Passed:
+		return 0
+	default:
+		return max(o.ExitCode, 1)
+	}
+}

@@ -1,0 +1,403 @@
+package supervise_test
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/codepr/narwhal/fsm"
+	"github.com/codepr/narwhal/joblog"
+	"github.com/codepr/narwhal/supervise"
+)
+
+// mainEnv makes this test binary a job's first process.
+const mainEnv = "SUPERVISE_TEST_MAIN"
+
+func TestMain(m *testing.M) {
+	if dir := os.Getenv(mainEnv); dir != "" {
+		os.Exit(supervise.Main(context.Background(), dir, []string{"PATH=/usr/bin:/bin", "BELOW=image", "OVER=image"}))
+	}
+	goleak.VerifyTestMain(m)
+}
+
+// job is a run in a folder of its own.
+type job struct {
+	t    *testing.T
+	dir  string
+	task supervise.Task
+}
+
+func newJob(t *testing.T, commands ...string) *job {
+	t.Helper()
+	j := &job{t: t, dir: t.TempDir()}
+	j.task = supervise.Task{Dir: j.dir, Env: []string{"PATH=/usr/bin:/bin"}, Grace: 5 * time.Second}
+	for i, c := range commands {
+		j.task.Steps = append(j.task.Steps, supervise.Step{Name: fmt.Sprintf("s%d", i), Command: []string{c}})
+	}
+	return j
+}
+
+func (j *job) log() string     { return filepath.Join(j.dir, supervise.LogFile) }
+func (j *job) journal() string { return filepath.Join(j.dir, supervise.JournalFile) }
+
+func (j *job) run(ctx context.Context) fsm.Outcome {
+	j.t.Helper()
+	o, err := supervise.Run(ctx, j.task, j.log(), j.journal())
+	if err != nil {
+		j.t.Fatal(err)
+	}
+	recorded, ok := supervise.Outcome(j.records())
+	if !ok || recorded.Status != o.Status || recorded.Message != o.Message || len(recorded.Steps) != len(o.Steps) {
+		j.t.Errorf("the journal says %+v (%v), Run %+v", recorded, ok, o)
+	}
+	return o
+}
+
+func (j *job) records() []supervise.Record {
+	j.t.Helper()
+	records, err := supervise.ReadJournal(j.journal())
+	if err != nil {
+		j.t.Fatal(err)
+	}
+	return records
+}
+
+// printed is what the steps printed, each line with its step before it.
+func (j *job) printed() string {
+	j.t.Helper()
+	lines, err := joblog.Read(j.log(), 0, 0)
+	if err != nil {
+		j.t.Fatal(err)
+	}
+	var b strings.Builder
+	for _, l := range lines {
+		if l.Step >= 0 {
+			fmt.Fprintf(&b, "%d %s\n", l.Step, l.Text)
+		}
+	}
+	return b.String()
+}
+
+// until follows the log to a line that a step prints.
+func (j *job) until(ctx context.Context, text string) {
+	for line, err := range joblog.Follow(ctx, j.log(), 0, nil) {
+		if err != nil {
+			j.t.Errorf("waiting for %q: %v", text, err)
+			return
+		}
+		if line.Step >= 0 && line.Text == text {
+			return
+		}
+	}
+}
+
+func expect(t *testing.T, o fsm.Outcome, status fsm.Status, cause fsm.Cause, exit int, message string) {
+	t.Helper()
+	if o.Status != status || o.Cause != cause || o.ExitCode != exit || !strings.Contains(o.Message, message) {
+		t.Errorf("got %s, cause %q, exit code %d, %q; want %s, %q, %d, %q",
+			o.Status, o.Cause, o.ExitCode, o.Message, status, cause, exit, message)
+	}
+}
+
+func TestStepsRunInOrder(t *testing.T) {
+	j := newJob(t, "echo out; echo err >&2; echo $A$B; pwd", "printf 'no end'; cat", "nohup true; echo $0 $-; id -u >/dev/null")
+	j.task.Env = append(j.task.Env, "A=a", "B=wrong", "B=b")
+	j.task.Steps[2].Env = []string{"A=other"}
+	j.task.Steps[2].Command = append(j.task.Steps[2].Command, "echo $A")
+	o := j.run(t.Context())
+	expect(t, o, fsm.Passed, "", 0, "")
+	if got, want := j.printed(), "0 out\n0 err\n0 ab\n0 "+j.dir+"\n1 no end\n"; !strings.HasPrefix(got, want) {
+		t.Errorf("printed %q, want %q and more", got, want)
+	}
+	if !strings.HasSuffix(j.printed(), "2 other\n") {
+		t.Errorf("printed %q", j.printed())
+	}
+	if len(o.Steps) != 3 || o.Steps[2].Status != fsm.Passed || o.Steps[2].EndedAt.Before(o.Steps[0].StartedAt) || o.LogBytes == 0 {
+		t.Errorf("steps %+v, %d bytes of log", o.Steps, o.LogBytes)
+	}
+}
+
+func TestNothingOfThisProcessLeaks(t *testing.T) {
+	t.Setenv("NARWHAL_TEST_SECRET", "leaked")
+	j := newJob(t, "env; ls -l /proc/self/fd")
+	j.run(t.Context())
+	if got := j.printed(); strings.Contains(got, "leaked") || strings.Contains(got, supervise.JournalFile) {
+		t.Errorf("printed %q", got)
+	}
+}
+
+func TestFirstFailureEndsTheJob(t *testing.T) {
+	j := newJob(t, "echo one; false; echo not reached", "echo later")
+	expect(t, j.run(t.Context()), fsm.Failed, fsm.CauseFailure, 1, "step s0: exit code 1")
+	if got := j.printed(); got != "0 one\n" {
+		t.Errorf("printed %q", got)
+	}
+	expect(t, newJob(t, "exit 42").run(t.Context()), fsm.Failed, fsm.CauseFailure, 42, "exit code 42")
+	expect(t, newJob(t, "kill -9 $$").run(t.Context()), fsm.Failed, fsm.CauseFailure, 137, "killed by signal 9")
+	expect(t, newJob(t, "no-such-command").run(t.Context()), fsm.Failed, fsm.CauseFailure, 127, "exit code 127")
+}
+
+func TestWhatCannotBeRun(t *testing.T) {
+	j := newJob(t, "true")
+	j.task.Dir = filepath.Join(j.dir, "gone")
+	expect(t, j.run(t.Context()), fsm.Errored, "", 0, "working directory")
+	j = newJob(t, "true")
+	j.task.Shell, j.task.Where = "no-such-shell", "image scratch"
+	expect(t, j.run(t.Context()), fsm.Errored, fsm.CauseConfig, 0, "image scratch has no shell")
+	expect(t, newJob(t, strings.Repeat("x", 200<<10)).run(t.Context()), fsm.Errored, fsm.CauseConfig, 0, "longer than")
+}
+
+func TestTimeouts(t *testing.T) {
+	j := newJob(t, "echo one", "sleep 600", "echo three")
+	j.task.Steps[1].Timeout = 50 * time.Millisecond
+	expect(t, j.run(t.Context()), fsm.Failed, fsm.CauseTimeout, 143, "step s1: it took longer than its timeout of 50ms")
+	j = newJob(t, "sleep 600", "echo two")
+	j.task.Timeout = 50 * time.Millisecond
+	expect(t, j.run(t.Context()), fsm.Failed, fsm.CauseTimeout, 143, "the job took longer than its timeout of 50ms")
+}
+
+func TestCancel(t *testing.T) {
+	for name, c := range map[string]struct {
+		command string
+		exit    int
+		printed string
+	}{
+		"by itself": {"echo up; sleep 600", 143, "0 up\n"},
+		"handler":   {"trap 'echo tidy; exit 3' TERM; echo up; sleep 600 & wait", 3, "0 up\n0 tidy\n"},
+		"child's":   {"sh -c 'trap \"sleep 0.2; echo tidy; exit 0\" TERM; echo up; sleep 600 & wait' & wait", 143, "0 up\n0 tidy\n"},
+		"ignored":   {"trap '' TERM; echo up; sleep 600; sleep 600", 137, "0 up\n"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			j := newJob(t, c.command, "echo later")
+			if name == "ignored" {
+				j.task.Grace = 100 * time.Millisecond
+			}
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			ended := make(chan struct{})
+			go func() {
+				defer close(ended)
+				j.until(ctx, "up")
+				cancel()
+			}()
+			o := j.run(ctx)
+			<-ended
+			expect(t, o, fsm.Canceled, fsm.CauseCanceled, c.exit, "canceled")
+			if got := j.printed(); got != c.printed {
+				t.Errorf("printed %q, want %q", got, c.printed)
+			}
+		})
+	}
+}
+
+func TestPartialLinesAndOrder(t *testing.T) {
+	j := newJob(t, "printf half; while [ ! -e go ]; do :; done; echo ' more'")
+	go func() {
+		j.until(t.Context(), "half") // is there while the line has not ended
+		if err := os.WriteFile(filepath.Join(j.dir, "go"), nil, 0o600); err != nil {
+			t.Error(err)
+		}
+	}()
+	expect(t, j.run(t.Context()), fsm.Passed, "", 0, "")
+	if got := j.printed(); got != "0 half\n0  more\n" {
+		t.Errorf("printed %q", got)
+	}
+	j = newJob(t, "i=0; while [ $i -lt 500 ]; do echo $i; i=$((i+1)); echo $i >&2; i=$((i+1)); done")
+	j.run(t.Context())
+	for i, line := range strings.Split(strings.TrimSpace(j.printed()), "\n") {
+		if line != "0 "+strconv.Itoa(i) {
+			t.Fatalf("line %d is %q", i, line)
+		}
+	}
+}
+
+func TestLogLimitDoesNotStopTheJob(t *testing.T) {
+	j := newJob(t, "yes | head -c 3000000; echo done > done")
+	j.task.LogLimit = 10_000
+	expect(t, j.run(t.Context()), fsm.Passed, "", 0, "")
+	if _, err := os.Stat(filepath.Join(j.dir, "done")); err != nil {
+		t.Error(err)
+	}
+	lines, err := joblog.Read(j.log(), 0, 0)
+	if err != nil || !strings.Contains(lines[len(lines)-1].Text, "limit of 10000 bytes") {
+		t.Errorf("the last line is %+v, %v", lines[len(lines)-1], err)
+	}
+}
+
+func TestWhatIsLeftBehindIsKilled(t *testing.T) {
+	for name, spawn := range map[string]string{
+		"in its group":       "sleep 600 & echo $!",
+		"silent":             "sleep 600 >/dev/null 2>&1 & echo $!",
+		"in another session": "setsid sh -c 'echo $$ > pid; echo $$; exec sleep 600' & while [ ! -s pid ]; do :; done",
+	} {
+		t.Run(name, func(t *testing.T) {
+			mark := fmt.Sprintf("MARK=%s-%d", name, os.Getpid())
+			j := newJob(t, spawn, "true")
+			j.task.Env = append(j.task.Env, mark)
+			j.task.Marks = []string{mark}
+			expect(t, j.run(t.Context()), fsm.Passed, "", 0, "")
+			_, text, _ := strings.Cut(j.printed(), " ")
+			pid, err := strconv.Atoi(strings.TrimSpace(text))
+			if err != nil {
+				t.Fatalf("printed %q", j.printed())
+			}
+			waitGone(t, pid)
+		})
+	}
+}
+
+func TestBackgroundServesTheNextStep(t *testing.T) {
+	j := newJob(t, "(while [ ! -e ask ]; do :; done; echo answer) & true", "touch ask; wait; while ! grep -q answer log; do :; done")
+	expect(t, j.run(t.Context()), fsm.Passed, "", 0, "")
+	if got := j.printed(); got != "1 answer\n" {
+		t.Errorf("printed %q", got)
+	}
+}
+
+// waitGone waits until no process, or a zombie, has the number.
+func waitGone(t *testing.T, pid int) {
+	t.Helper()
+	for deadline := time.Now().Add(10 * time.Second); ; {
+		data, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+		if err != nil || strings.Contains(string(data), ") Z ") {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("process %d is still there: %s", pid, data)
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+}
+
+func TestRecordedSessionsAreFound(t *testing.T) {
+	j := newJob(t, "sleep 600 & echo $!; sleep 600")
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	done := make(chan fsm.Outcome)
+	go func() { done <- j.run(ctx) }()
+	for line, err := range joblog.Follow(ctx, j.log(), 0, nil) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if pid, err := strconv.Atoi(line.Text); err == nil && line.Step == 0 {
+			defer waitGone(t, pid)
+			break
+		}
+	}
+	records := j.records()
+	stale := append([]supervise.Record{}, records...)
+	for i := range stale {
+		stale[i].Start++ // the number was given out again: another process
+	}
+	if n, err := supervise.KillAll(supervise.Recorded(stale)); n != 0 || err != nil {
+		t.Errorf("killed %d of another's, %v", n, err)
+	}
+	if n, err := supervise.KillAll(supervise.Recorded(records)); n < 2 || err != nil {
+		t.Errorf("killed %d, %v", n, err)
+	}
+	expect(t, <-done, fsm.Failed, fsm.CauseFailure, 137, "killed by signal 9")
+}
+
+func TestDependencies(t *testing.T) {
+	// fake installers note how they are called, argument by argument.
+	fake := func(t *testing.T, names ...string) *job {
+		j := newJob(t, "true", "true")
+		for _, name := range names {
+			text := "#!/bin/sh\necho " + name + ": \"$#\" \"$@\"\n[ ! -e refuse ]\n"
+			if err := os.WriteFile(filepath.Join(j.dir, name), []byte(text), 0o755); err != nil {
+				t.Fatal(err)
+			}
+		}
+		j.task.Env = []string{"PATH=" + j.dir}
+		j.task.Shell, j.task.Where, j.task.Install = "/bin/sh", "image x", true
+		for i := range j.task.Steps {
+			j.task.Steps[i].Command = []string{":"}
+			j.task.Steps[i].Dependencies = []string{"git", "libc++-dev"}
+		}
+		return j
+	}
+	j := fake(t, "apt-get", "zypper")
+	expect(t, j.run(t.Context()), fsm.Passed, "", 0, "")
+	install := "apt-get: 6 -q install -y --no-install-recommends git libc++-dev\n"
+	if got, want := j.printed(), "0 apt-get: 2 -q update\n0 "+install+"1 "+install; got != want {
+		t.Errorf("printed %q, want %q", got, want)
+	}
+	j = fake(t, "apk", "git")
+	j.run(t.Context())
+	if got, want := j.printed(), "0 apk: 3 add --no-cache libc++-dev\n1 apk: 3 add --no-cache libc++-dev\n"; got != want {
+		t.Errorf("printed %q, want %q", got, want)
+	}
+	j = fake(t, "dnf", "refuse")
+	expect(t, j.run(t.Context()), fsm.Failed, fsm.CauseFailure, 1, "step s0: dnf could not install git, libc++-dev: exit code 1")
+	j = fake(t)
+	expect(t, j.run(t.Context()), fsm.Errored, fsm.CauseConfig, 0, "image x has nothing to install git, libc++-dev with")
+	j = fake(t, "git", "libc++-dev")
+	expect(t, j.run(t.Context()), fsm.Passed, "", 0, "")
+	j = fake(t, "apk")
+	j.task.Install = false
+	expect(t, j.run(t.Context()), fsm.Errored, fsm.CauseConfig, 0, "installs no packages")
+	for _, name := range []string{"-o=x", "../x", "a b", "$(id)", "", "http://x", "a;b"} {
+		j = fake(t, "apk")
+		j.task.Steps[0].Dependencies = []string{name}
+		expect(t, j.run(t.Context()), fsm.Errored, fsm.CauseConfig, 0, "is not the name of a package")
+		if j.printed() != "" {
+			t.Errorf("%q was handed on: %s", name, j.printed())
+		}
+	}
+}
+
+func TestMainRunsTheSpec(t *testing.T) {
+	j := newJob(t, "echo $BELOW $OVER", "trap 'exit 9' TERM; echo up; sleep 600 & wait")
+	j.task.Env = []string{"OVER=task"}
+	if err := supervise.WriteSpec(j.dir, j.task); err != nil {
+		t.Fatal(err)
+	}
+	child := exec.CommandContext(t.Context(), os.Args[0])
+	child.Env = append(os.Environ(), mainEnv+"="+j.dir)
+	if err := child.Start(); err != nil {
+		t.Fatal(err)
+	}
+	j.until(t.Context(), "up")
+	if err := child.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	if err := child.Wait(); child.ProcessState.ExitCode() != 9 {
+		t.Errorf("exit code %d, %v", child.ProcessState.ExitCode(), err)
+	}
+	o, ok := supervise.Outcome(j.records())
+	expect(t, o, fsm.Canceled, fsm.CauseCanceled, 9, "canceled")
+	if !ok || j.printed() != "0 image task\n1 up\n" {
+		t.Errorf("printed %q", j.printed())
+	}
+}
+
+func TestHostileJournal(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "journal")
+	text := `{"kind":"end","outcome":{"status":"passed","plan":{"name":"x"},"message":"` + strings.Repeat("m", 9000) + `"}}
+not json
+{"kind":"end","outcome":{"status":"running"}}
+{"kind":"end"}
+{"kind":"step","result":{"status":"x"}}
+{"kind":"nonsense"}
+{"kind":"end","outcome":{"status":"fai`
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	records, err := supervise.ReadJournal(path)
+	if err != nil || len(records) != 1 {
+		t.Fatalf("%d records, %v", len(records), err)
+	}
+	o, ok := supervise.Outcome(records)
+	if !ok || o.Plan != nil || o.Status != fsm.Passed || len(o.Message) > 4096 {
+		t.Errorf("got %+v", o)
+	}
+}

@@ -88,11 +88,11 @@ func (r *reader) resources(to *Resources, n *yaml.Node) {
 	for _, e := range all {
 		switch e.key {
 		case "cpu":
-			setParsed(r, &to.CPU, e, "resources.cpu", "a number", parseCPU)
+			setParsed(r, &to.CPU, e, "resources.cpu", "a number", ParseCPU)
 		case "memory":
 			setParsed(r, &to.Memory, e, "resources.memory", "a size", parseMemory)
 		case "disk":
-			setParsed(r, &to.Disk, e, "resources.disk", "a size", parseBytes)
+			setParsed(r, &to.Disk, e, "resources.disk", "a size", ParseSize)
 		default:
 			r.unknown(e, inResources)
 		}

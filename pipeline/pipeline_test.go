@@ -189,8 +189,8 @@ func TestValues(t *testing.T) {
 		"": -1, "0": -1, "9m": -1, "1025": -1, "-1": -1, "1e3": -1, "0x2": -1, "2.": -1, ".5": -1, "1.5m": -1,
 		"2 ": -1, "1/2": -1, "1_0": -1, "99999999999999999999": -1, "٣": -1, "m": -1,
 	} {
-		if got, err := parseCPU(s); (err != nil) != (want < 0) || err == nil && got != want {
-			t.Errorf("parseCPU(%q) = %d, %v, want %d", s, got, err, want)
+		if got, err := ParseCPU(s); (err != nil) != (want < 0) || err == nil && got != want {
+			t.Errorf("ParseCPU(%q) = %d, %v, want %d", s, got, err, want)
 		}
 	}
 	for s, want := range map[string]int64{
@@ -199,8 +199,8 @@ func TestValues(t *testing.T) {
 		"": -1, "0": -1, "1025Ti": -1, "512m": -1, "2GB": -1, "2gi": -1, "Gi": -1, "1.5": -1, "-1Gi": -1, "1e9": -1,
 		"9999999999999999999999Ti": -1, "1 Gi": -1, "1.Gi": -1, "1..5Gi": -1, "NaN": -1, "Inf": -1,
 	} {
-		if got, err := parseBytes(s); (err != nil) != (want < 0) || err == nil && got != want {
-			t.Errorf("parseBytes(%q) = %d, %v, want %d", s, got, err, want)
+		if got, err := ParseSize(s); (err != nil) != (want < 0) || err == nil && got != want {
+			t.Errorf("ParseSize(%q) = %d, %v, want %d", s, got, err, want)
 		}
 	}
 	for s, want := range map[string]time.Duration{

@@ -23,8 +23,8 @@ var (
 	errTime  = errors.New("expected a time such as 90s, 20m, 1h30m or 1d")
 )
 
-// parseCPU gives milli-CPU.
-func parseCPU(s string) (int64, error) {
+// ParseCPU reads CPUs, such as "2", "0.5" or "500m", as milli-CPU.
+func ParseCPU(s string) (int64, error) {
 	var milli int64
 	var err error
 	if digits, ok := strings.CutSuffix(s, "m"); ok {
@@ -41,8 +41,8 @@ func parseCPU(s string) (int64, error) {
 	return milli, nil
 }
 
-// parseBytes gives bytes.
-func parseBytes(s string) (int64, error) {
+// ParseSize reads a size, such as "512Mi" or "2G", as bytes.
+func ParseSize(s string) (int64, error) {
 	end := strings.LastIndexAny(s, "0123456789.") + 1
 	unit, ok := units[s[end:]]
 	if !ok {
@@ -65,7 +65,7 @@ func parseBytes(s string) (int64, error) {
 
 // parseMemory gives bytes.
 func parseMemory(s string) (int64, error) {
-	n, err := parseBytes(s)
+	n, err := ParseSize(s)
 	if err == nil && n < minMemory {
 		return 0, fmt.Errorf("must be at least %s", size(minMemory))
 	}

@@ -1,0 +1,289 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/codepr/narwhal/agent"
+	"github.com/codepr/narwhal/api"
+	"github.com/codepr/narwhal/bundle"
+	"github.com/codepr/narwhal/cluster"
+	"github.com/codepr/narwhal/fsm"
+	"github.com/codepr/narwhal/link"
+	"github.com/codepr/narwhal/replica"
+	"github.com/codepr/narwhal/sched"
+)
+
+// runNode is a node, from the bottom to the top:
+//
+//	cluster ── the log ──▶ replica ── the state ──▶ everything
+//	   │ leads?                ▲ commands
+//	   └──▶ dispatcher ────────┤◀── link ◀── every node's runner
+//	        consumer, events ──┤
+//	        API, webhooks ─────┘
+//
+// It stops in the reverse order: first nothing new is taken in, then the jobs are
+// ended or left to be adopted while the leader can still be told, then leadership
+// is handed over and the log closed.
+func runNode(ctx context.Context, cfg nodeConfig, log *slog.Logger) error {
+	ctx, leave := context.WithCancel(ctx)
+	defer leave()
+	raisePriority(log)
+	public, err := (&net.ListenConfig{}).Listen(ctx, "tcp", cfg.listen)
+	if err != nil {
+		return fmt.Errorf("--listen: %w", err)
+	}
+	defer func() { _ = public.Close() }()
+	n, err := openNode(ctx, cfg, public, log)
+	if err != nil {
+		return err
+	}
+	defer n.close()
+	if err := n.join(ctx); err != nil {
+		return err
+	}
+	if err := n.build(ctx, leave); err != nil {
+		return err
+	}
+
+	core := newStage(ctx, "core")
+	core.start("cluster", n.cluster.Run)
+	core.start("log", n.proposer.Run)
+	core.start("node streams", func(ctx context.Context) error { return n.link.Run(ctx, n.cluster.Listener(alpnLink)) })
+
+	work := newStage(ctx, "work")
+	work.start("leader", n.lead)
+	if n.publisher != nil {
+		work.start("RabbitMQ", n.publisher.Run)
+	}
+	if n.runner != nil {
+		work.start("runner", n.runner.Run)
+	}
+
+	front := newStage(ctx, "front")
+	front.start("API", func(ctx context.Context) error {
+		n.announce()
+		return n.api.Run(ctx, public, n.cluster.Listener(alpnHTTP))
+	})
+	return runStages(ctx, core, work, front)
+}
+
+// node holds the parts of a running node.
+type node struct {
+	cfg     nodeConfig
+	log     *slog.Logger
+	apiAddr string // host:port
+
+	replica    *replica.Replica
+	cluster    *cluster.Cluster
+	proposer   proposer
+	dispatcher *sched.Dispatcher
+	link       *link.Server
+	nodes      nodes
+	bundles    *bundle.Store
+	runner     *workshop        // nil on a witness
+	publisher  *agent.Publisher // nil without RabbitMQ
+	broker     agent.Broker
+	api        *api.Server
+	auth       *api.Auth
+}
+
+// openNode opens the data directory and the cluster port. A founder's token can
+// be had from then on.
+func openNode(ctx context.Context, cfg nodeConfig, public net.Listener, log *slog.Logger) (*node, error) {
+	apiAddr, err := reachable(cfg.apiAdvertise, public.Addr(), cfg.join)
+	if err != nil {
+		return nil, err
+	}
+	if cfg.url == "" {
+		cfg.url = "http://" + apiAddr
+	}
+	offer, err := cfg.offer(apiAddr)
+	if err != nil {
+		return nil, err
+	}
+	n := &node{cfg: cfg, log: log, apiAddr: apiAddr, replica: replica.New()}
+	n.cluster, err = cluster.Open(cluster.Config{
+		DataDir: cfg.dataDir, Bind: cfg.clusterListen, Advertise: cfg.clusterAdvertise, Join: cfg.join, Token: cfg.token,
+		Role: cfg.role(), Offer: offer, HeartbeatTimeout: cfg.heartbeat,
+	}, n.replica, log.With("part", "cluster"))
+	if err != nil {
+		return nil, err
+	}
+	return n, ctx.Err()
+}
+
+// join gets the node into its cluster, and writes down how to reach it.
+func (n *node) join(ctx context.Context) error {
+	if err := n.cluster.Join(ctx); err != nil {
+		return err
+	}
+	id := n.cluster.Identity()
+	var err error
+	if n.auth, err = api.NewAuth(id.APISecret, time.Now); err != nil {
+		return err
+	}
+	return writeHandles(n.cfg.dataDir, handles{
+		ID: id.NodeID, Name: n.cfg.name, API: "http://" + n.apiAddr, Cluster: n.cluster.Addr().String(),
+		token: n.auth.Token(), join: n.cluster.Token(),
+	})
+}
+
+// build makes the parts. It starts nothing.
+func (n *node) build(_ context.Context, leave context.CancelFunc) error {
+	id := n.cluster.Identity()
+	n.proposer = proposer{replica.NewProposer(n.cluster, time.Now)}
+	n.dispatcher = sched.NewDispatcher(sched.Config{
+		States: n.replica, Proposer: n.proposer, Membership: membership{n.cluster}, Now: time.Now,
+		Log: n.log.With("part", "sched"), Suspect: n.cfg.suspect, Lost: n.cfg.lost,
+	})
+	n.nodes = newNodes(n.cluster)
+	var err error
+	if n.link, err = link.NewServer(n.dispatcher, cluster.PeerID); err != nil {
+		return err
+	}
+	if n.bundles, err = bundle.Open(bundle.Config{Dir: filepath.Join(n.cfg.dataDir, "bundles"), Fetch: n.nodes.fetchBundle}, n.log); err != nil {
+		return err
+	}
+	if !n.cfg.voterOnly {
+		if n.runner, err = newWorkshop(n.cfg, id, leaders{n.cluster}, n.cluster, n.bundles, n.log.With("part", "runner")); err != nil {
+			return err
+		}
+	}
+	if n.cfg.amqp != "" {
+		n.broker = agent.Broker{URL: n.cfg.amqp, Name: n.cfg.name}
+		if n.publisher, err = agent.NewPublisher(n.broker, n.log.With("part", "agent")); err != nil {
+			return err
+		}
+	}
+	return n.buildAPI(leave)
+}
+
+func (n *node) buildAPI(leave context.CancelFunc) error {
+	config := n.cfg.webhooks.agent(n.cfg.protocols)
+	config.Authorize = n.auth.Authorized
+	var queue agent.Queue = agent.LogQueue{Proposer: n.proposer}
+	if n.publisher != nil {
+		queue = n.publisher
+	}
+	hooks, err := agent.NewHooks(config, queue, n.log.With("part", "agent"))
+	if err != nil {
+		return err
+	}
+	v := view{Cluster: n.cluster, drain: n.drain, resume: n.resume, left: leave}
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(api.NewCollector(n.replica, v), collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	n.api, err = api.New(api.Config{
+		URL: n.cfg.url, Forward: n.cfg.forward, Version: version,
+		Check: func(c fsm.Commit) error { return agent.CheckCommit(c, n.cfg.protocols) },
+	}, api.Deps{
+		State: n.replica, Proposer: n.proposer, Cluster: v, Transport: n.nodes, Logs: n.logs(),
+		Explainer: explainer{n.dispatcher}, Bundles: bundles{n.bundles}, Auth: n.auth,
+		Hooks: hooks, HooksAnywhere: n.publisher != nil,
+		Metrics: promhttp.HandlerFor(registry, promhttp.HandlerOpts{}),
+	}, n.log.With("part", "api"))
+	return err
+}
+
+// lead is what this node does while it leads; all of it has ended before another
+// leadership begins.
+func (n *node) lead(ctx context.Context) error {
+	<-n.cluster.Ready()
+	return n.cluster.WhileLeader(ctx, func(ctx context.Context, term uint64) error {
+		n.log.Info("this node leads", "term", term)
+		if err := n.raiseEpoch(ctx); err != nil {
+			return err
+		}
+		tenure := newStage(ctx, "leader")
+		tenure.start("dispatcher", n.dispatcher.Lead)
+		tenure.start("sinks", n.setSinks)
+		if n.publisher != nil {
+			consumer, err := agent.NewConsumer(n.broker, n.proposer, n.log.With("part", "agent"))
+			if err != nil {
+				return err
+			}
+			events := &agent.Events{
+				Cluster: n.cluster.Identity().ClusterID, Publisher: n.publisher, Outbox: replica.Outbox{Replica: n.replica},
+				Proposer: n.proposer, Metrics: n.metrics, Log: n.log.With("part", "agent"),
+			}
+			tenure.start("consumer", consumer.Run)
+			tenure.start("events", events.Run)
+		}
+		err := runStages(ctx, tenure)
+		n.log.Info("this node leads no more", "term", term)
+		return err
+	})
+}
+
+// raiseEpoch makes fence tokens grow over a recovery, which may have lost log
+// entries and gives their indexes out again.
+func (n *node) raiseEpoch(ctx context.Context) error {
+	generation := n.cluster.Identity().Generation
+	if generation <= n.replica.State().Epoch() {
+		return nil
+	}
+	_, err := n.proposer.Propose(ctx, fsm.Command{RaiseEpoch: &fsm.RaiseEpoch{Epoch: generation}})
+	return err
+}
+
+// setSinks brings the state up to whether events are wanted, and waits.
+func (n *node) setSinks(ctx context.Context) error {
+	want := fsm.SetSinks{Events: n.publisher != nil}
+	if n.replica.State().Sinks() != want {
+		if _, err := n.proposer.Propose(ctx, fsm.Command{SetSinks: &want}); err != nil {
+			return err
+		}
+	}
+	<-ctx.Done()
+	return nil
+}
+
+// metrics is what the nodes said of their load with their last beat.
+func (n *node) metrics() []agent.NodeMetrics {
+	loads, err := n.dispatcher.Loads()
+	if err != nil {
+		return nil // another node leads by now
+	}
+	s := n.replica.State()
+	var out []agent.NodeMetrics
+	for id, l := range loads {
+		if known, ok := s.Node(id); ok {
+			out = append(out, agent.NodeMetrics{
+				Node: id, Name: known.Name, CPU: l.CPU * 1000 / float64(max(known.Capacity.CPU, 1)),
+				Memory: l.Memory, Running: l.Running, At: time.Now().UTC(),
+			})
+		}
+	}
+	return out
+}
+
+func (n *node) close() {
+	if n.runner != nil {
+		n.runner.Close()
+	}
+	n.cluster.Close()
+}
+
+// announce says on standard output what a person needs next.
+func (n *node) announce() {
+	fmt.Fprintf(os.Stdout, "node %s is up, cluster %s\n", n.cfg.name, n.cluster.Identity().ClusterID)
+	fmt.Fprintf(os.Stdout, "open (once):   %s\n", n.api.LoginURL())
+	fmt.Fprintf(os.Stdout, "the next node: narwhal node --join %s --token %s\n", joinHost(n.cluster.Self().Addr), n.cluster.Token())
+}
+
+// joinHost leaves the default port out.
+func joinHost(addr string) string {
+	if host, port, err := net.SplitHostPort(addr); err == nil && port == cluster.DefaultPort {
+		return host
+	}
+	return addr
+}

@@ -1,0 +1,265 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/codepr/narwhal/cluster"
+	"github.com/codepr/narwhal/link"
+)
+
+// nodeConfig is what `narwhal node` was started with.
+type nodeConfig struct {
+	dataDir          string
+	name             string
+	listen           string // host:port of the HTTP API
+	apiAdvertise     string // host:port that others reach it at
+	clusterListen    string // host:port of everything node to node
+	clusterAdvertise string
+	join             []string
+	token, tokenFile string
+	url              string // what people reach the cluster at
+
+	executor     string
+	defaultImage string
+	labels       []string
+	cpu          string
+	memory, disk string
+	voterOnly    bool
+	noVoter      bool
+
+	webhooks  webhookConfig
+	amqp      string
+	amqpFile  string
+	protocols []string
+	forward   bool
+
+	heartbeat, suspect, lost time.Duration
+	grace                    time.Duration
+	logLimit, keepLogs       string
+	log                      logConfig
+}
+
+func nodeCommand() *cobra.Command {
+	var cfg nodeConfig
+	cmd := &cobra.Command{
+		Use:   "node",
+		Short: "Run a node: founds a cluster, or joins one with --join",
+		Long: "Run a node of the cluster. On an empty data directory and without --join it founds a\n" +
+			"cluster and prints the line that starts the next node. After the first start the data\n" +
+			"directory decides; --join then only helps to find the others. Every flag can be given\n" +
+			"as an environment variable: --data-dir as NARWHAL_DATA_DIR.",
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := fromEnvironment(cmd); err != nil {
+				return err
+			}
+			if err := cfg.complete(); err != nil {
+				return usage("%w", err)
+			}
+			err := runNode(cmd.Context(), cfg, cfg.log.logger(os.Stderr))
+			for _, settled := range []error{cluster.ErrForeign, cluster.ErrLeft, cluster.ErrSuperseded, cluster.ErrDamaged, cluster.ErrTwin} {
+				if errors.Is(err, settled) {
+					return exitError{code: exitForeign, err: err}
+				}
+			}
+			return err
+		},
+	}
+	cfg.flags(cmd.Flags())
+	return cmd
+}
+
+func (c *nodeConfig) flags(f *pflag.FlagSet) {
+	f.StringVar(&c.dataDir, "data-dir", "/var/lib/narwhal", "where the node keeps its identity, log and builds")
+	f.StringVar(&c.name, "name", "", "the node's `name` for people (default the host's)")
+	f.StringVar(&c.listen, "listen", ":9797", "`host:port` of the HTTP API")
+	f.StringVar(&c.apiAdvertise, "api-advertise", "", "`host:port` that others reach the HTTP API at (default: found out)")
+	f.StringVar(&c.clusterListen, "cluster-listen", ":9898", "`host:port` of everything node to node, TCP and UDP")
+	f.StringVar(&c.clusterAdvertise, "cluster-advertise", "", "`host:port` that others reach the cluster port at (default: found out)")
+	f.StringSliceVar(&c.join, "join", nil, "`host` of any node of the cluster to join, with a port if it is not 9898; may be given more than once")
+	f.StringVar(&c.token, "token", "", "the cluster's join `token`, for the first start with --join")
+	f.StringVar(&c.tokenFile, "token-file", "", "a `file` with the join token, so that it stands in no argument list")
+	f.StringVar(&c.url, "url", "", "the `URL` that people open, given to steps as NARWHAL_URL (default: this node's)")
+	f.StringVar(&c.executor, "executor", "docker", "how steps run: `docker`, or process, which isolates nothing")
+	f.StringVar(&c.defaultImage, "default-image", "ubuntu", "the `image` of jobs that name none")
+	f.StringSliceVar(&c.labels, "label", nil, "a label that jobs can ask for, as `key=value`; may be given more than once")
+	f.StringVar(&c.cpu, "cpu", "", "the `CPUs` to offer to jobs, such as 4 or 500m (default: the machine's)")
+	f.StringVar(&c.memory, "memory", "", "the `memory` to offer to jobs, such as 8Gi (default: the machine's, less a reserve)")
+	f.StringVar(&c.disk, "disk", "", "the `disk` to offer to jobs, such as 50Gi (default: what is free below --data-dir)")
+	f.BoolVar(&c.voterOnly, "voter-only", false, "a witness: votes, but runs no jobs")
+	f.BoolVar(&c.noVoter, "no-voter", false, "runs jobs, but never votes")
+	c.webhooks.flags(f)
+	f.StringVar(&c.amqp, "amqp", "", "take commits from and send events to this RabbitMQ, as `amqp://user:password@host:port/`; better by NARWHAL_AMQP or --amqp-file, since it holds a password")
+	f.StringVar(&c.amqpFile, "amqp-file", "", "a `file` with the URL of --amqp")
+	f.StringSliceVar(&c.protocols, "allow-protocol", []string{"https", "ssh"}, "the `protocols` that repositories are fetched by: https, ssh, http, git, file")
+	f.BoolVar(&c.forward, "forward", false, "carry writes to the leader instead of answering 307")
+	f.DurationVar(&c.heartbeat, "heartbeat", 500*time.Millisecond, "how long without the leader until another is elected")
+	f.DurationVar(&c.suspect, "suspect-after", link.DefaultSuspect, "how long a node may be silent until it gets no new jobs")
+	f.DurationVar(&c.lost, "lost-after", link.DefaultLost, "how long a node may be silent until its jobs run elsewhere")
+	f.DurationVar(&c.grace, "stop-grace", 10*time.Second, "how long a step has after TERM until KILL")
+	f.StringVar(&c.logLimit, "log-limit", "64Mi", "the `size` at which a job's log is cut")
+	f.StringVar(&c.keepLogs, "keep-logs", "10Gi", "the `size` of ended jobs' logs that this node keeps")
+	c.log.flags(f)
+}
+
+// complete checks what flags alone can tell and fills in what they left out.
+func (c *nodeConfig) complete() error {
+	if !slices.Contains([]string{"docker", "process"}, c.executor) {
+		return fmt.Errorf("--executor %q: want docker or process", c.executor)
+	}
+	if c.voterOnly && c.noVoter {
+		return errors.New("--voter-only and --no-voter exclude each other")
+	}
+	if c.suspect <= 0 || c.lost <= c.suspect {
+		return fmt.Errorf("--lost-after %s must be longer than --suspect-after %s", c.lost, c.suspect)
+	}
+	if c.heartbeat < 50*time.Millisecond {
+		return fmt.Errorf("--heartbeat %s: want 50ms or more; a busy machine elects all the time below", c.heartbeat)
+	}
+	if err := readInto(&c.token, c.tokenFile, "--token", "--token-file"); err != nil {
+		return err
+	}
+	if err := readInto(&c.amqp, c.amqpFile, "--amqp", "--amqp-file"); err != nil {
+		return err
+	}
+	if err := c.log.complete(); err != nil {
+		return err
+	}
+	if err := c.webhooks.complete(); err != nil {
+		return err
+	}
+	if c.name == "" {
+		host, err := os.Hostname()
+		if err != nil {
+			return fmt.Errorf("--name is not given and the host has none: %w", err)
+		}
+		c.name, _, _ = strings.Cut(host, ".")
+	}
+	dir, err := filepath.Abs(c.dataDir)
+	if err != nil {
+		return fmt.Errorf("--data-dir %s: %w", c.dataDir, err)
+	}
+	c.dataDir = dir
+	_, err = c.labelMap()
+	return err
+}
+
+// readInto fills value from file; both given is an error.
+func readInto(value *string, file, flag, fileFlag string) error {
+	if file == "" {
+		return nil
+	}
+	if *value != "" {
+		return fmt.Errorf("%s and %s exclude each other", flag, fileFlag)
+	}
+	secret, err := secretFile(file)
+	if err != nil {
+		return fmt.Errorf("%s: %w", fileFlag, err)
+	}
+	*value = secret
+	return nil
+}
+
+func (c *nodeConfig) labelMap() (map[string]string, error) {
+	m := make(map[string]string)
+	for _, l := range c.labels {
+		k, v, ok := strings.Cut(l, "=")
+		if !ok || k == "" {
+			return nil, fmt.Errorf("--label %q: want key=value", l)
+		}
+		if k == "os" || k == "arch" || k == "node" {
+			return nil, fmt.Errorf("--label %q: %s is set by narwhal itself", l, k)
+		}
+		m[k] = v
+	}
+	return m, nil
+}
+
+func (c *nodeConfig) role() cluster.Role {
+	switch {
+	case c.voterOnly:
+		return cluster.RoleVoterOnly
+	case c.noVoter:
+		return cluster.RoleNoVoter
+	}
+	return cluster.RoleAny
+}
+
+// reachable finds the host:port that others reach a listener at: what the
+// operator said, else the address that was bound, else the one that routes to a
+// peer.
+func reachable(advertised string, bound net.Addr, peers []string) (string, error) {
+	if advertised != "" {
+		return advertised, nil
+	}
+	addr, ok := bound.(*net.TCPAddr)
+	if !ok {
+		return bound.String(), nil
+	}
+	if !addr.IP.IsUnspecified() {
+		return addr.String(), nil
+	}
+	target := "192.0.2.1:9" // RFC 5737: only asks the routing table, nothing is sent
+	if len(peers) > 0 {
+		if host, _, err := net.SplitHostPort(peers[0]); err == nil {
+			target = net.JoinHostPort(host, "9")
+		} else {
+			target = net.JoinHostPort(peers[0], "9")
+		}
+	}
+	conn, err := net.Dial("udp", target)
+	if err != nil {
+		return net.JoinHostPort("127.0.0.1", fmt.Sprint(addr.Port)), nil // no network at all: a cluster of one host
+	}
+	defer func() { _ = conn.Close() }()
+	host, _, err := net.SplitHostPort(conn.LocalAddr().String())
+	if err != nil {
+		return "", fmt.Errorf("find this host's address: %w", err)
+	}
+	return net.JoinHostPort(host, fmt.Sprint(addr.Port)), nil
+}
+
+// logConfig is how the process itself logs.
+type logConfig struct {
+	level  string
+	format string
+}
+
+func (c *logConfig) flags(f *pflag.FlagSet) {
+	f.StringVar(&c.level, "log-level", "info", "what to log of narwhal itself: `debug`, info, warn or error")
+	f.StringVar(&c.format, "log-format", "text", "how: `text` or json")
+}
+
+func (c *logConfig) logger(to *os.File) *slog.Logger {
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(c.level)); err != nil {
+		level = slog.LevelInfo
+	}
+	opts := &slog.HandlerOptions{Level: level}
+	if c.format == "json" {
+		return slog.New(slog.NewJSONHandler(to, opts))
+	}
+	return slog.New(slog.NewTextHandler(to, opts))
+}
+
+func (c *logConfig) complete() error {
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(c.level)); err != nil {
+		return fmt.Errorf("--log-level %q: want debug, info, warn or error", c.level)
+	}
+	if c.format != "text" && c.format != "json" {
+		return fmt.Errorf("--log-format %q: want text or json", c.format)
+	}
+	return nil
+}

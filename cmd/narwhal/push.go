@@ -1,0 +1,81 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"github.com/codepr/narwhal/api/client"
+	"github.com/codepr/narwhal/bundle"
+)
+
+func pushCommand() *cobra.Command {
+	var r remote
+	var detach bool
+	var dir, repo string
+	cmd := &cobra.Command{
+		Use: "push [REVISION]", Short: "Build this checkout, or a commit of it", Args: cobra.MaximumNArgs(1),
+		Long: "Build this git checkout as it lies here, with what is not committed, or a commit of it. No\nforge is needed: what is built travels along, and lies on two nodes before it is accepted.\nThe logs are printed as they come; the exit status is 0 if the build passed, else 1.",
+		Example: "  narwhal push               what lies here, changes and new files included\n" +
+			"  narwhal push HEAD          the last commit only\n  narwhal push --detach      don't wait: print the build's number",
+	}
+	cmd.Flags().BoolVarP(&detach, "detach", "d", false, "don't wait for the build: print its number")
+	cmd.Flags().StringVarP(&dir, "directory", "C", ".", "the `folder` of the checkout")
+	cmd.Flags().StringVar(&repo, "repo", "", "the repository's `name` (default: from the remote origin, else the folder's)")
+	return r.reads(r.command(cmd, func(ctx context.Context, args []string) error {
+		revision := ""
+		if len(args) > 0 {
+			revision = args[0]
+		}
+		return r.push(ctx, dir, revision, repo, detach)
+	}))
+}
+
+func (r *remote) push(ctx context.Context, dir, revision, repo string, detach bool) (err error) {
+	scratch, err := os.MkdirTemp("", "narwhal-push-")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(scratch)) }()
+	made, err := bundle.Create(ctx, dir, revision, scratch)
+	if err != nil {
+		return err
+	}
+	if repo != "" {
+		made.Repo = repo
+	}
+	pushed, err := r.client.Push(ctx, client.Push{
+		Repo: made.Repo, SHA: made.SHA, Ref: made.Ref, Message: made.Message, Author: made.Author, Dirty: made.Dirty,
+		Key: client.NewKey(), Size: made.Size, Open: func() (io.ReadCloser, error) { return os.Open(made.Path) },
+	})
+	if err != nil {
+		return err
+	}
+	what := "commit " + short(made.SHA)
+	if made.Dirty {
+		what = "uncommitted changes"
+	}
+	r.say("build %d: %s of %s (%d KiB, on %d nodes)", pushed.Build.ID, what, made.Repo, (made.Size+1023)>>10, pushed.Copies)
+	if detach {
+		if r.json {
+			return r.print(pushed, nil)
+		}
+		fmt.Fprintln(r.out, pushed.Build.ID)
+		return nil
+	}
+	b, err := r.watch(ctx, pushed.Build.ID)
+	if err != nil {
+		return err
+	}
+	if r.json {
+		if err := r.print(b, nil); err != nil {
+			return err
+		}
+	}
+	r.say("build %d %s", b.ID, withCause(b.Status, b.Cause))
+	return verdict(b)
+}

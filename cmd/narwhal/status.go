@@ -1,0 +1,40 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+
+	"github.com/spf13/cobra"
+)
+
+func statusCommand() *cobra.Command {
+	var r remote
+	cmd := &cobra.Command{Use: "status", Short: "Say how the cluster stands", Args: cobra.NoArgs}
+	return r.reads(r.command(cmd, func(ctx context.Context, _ []string) error {
+		s, err := r.client.Status(ctx)
+		if err != nil {
+			return err
+		}
+		return r.print(s, func(w io.Writer) {
+			alive := 0
+			for _, m := range s.Members {
+				if m.Alive {
+					alive++
+				}
+			}
+			row(w, "cluster", s.ClusterID)
+			leader := "none"
+			if s.Leader != nil {
+				leader = fmt.Sprintf("%s (%s) at %s", s.Leader.Name, s.Leader.ID, s.Leader.APIAddr)
+			}
+			row(w, "leader", leader)
+			row(w, "nodes", fmt.Sprintf("%d, %d of them alive", len(s.Members), alive))
+			row(w, "voters", fmt.Sprintf("%d, %d of them alive", s.Voters, s.AliveVoters))
+			row(w, "tolerance", s.Tolerance)
+			row(w, "builds", fmt.Sprintf("%d kept, %d not ended", s.Builds.Kept, s.Builds.Live))
+			row(w, "jobs", fmt.Sprintf("%d wait for a node, %d on one", s.Jobs.Queued, s.Jobs.Placed))
+			row(w, "answered by", fmt.Sprintf("%s, narwhal %s, index %d", s.Node, s.Version, s.Index))
+		})
+	}))
+}

@@ -1,0 +1,49 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/spf13/pflag"
+
+	"github.com/codepr/narwhal/agent"
+)
+
+// webhookConfig is who may send commits.
+type webhookConfig struct {
+	secret      string
+	secretFiles []string
+	hosts       []string
+	secrets     map[string]string
+}
+
+func (c *webhookConfig) flags(f *pflag.FlagSet) {
+	f.StringVar(&c.secret, "webhook-secret", "", "the `secret` that signs webhooks; better by NARWHAL_WEBHOOK_SECRET or --webhook-secret-file")
+	f.StringSliceVar(&c.secretFiles, "webhook-secret-file", nil, "a `file` with the secret that signs webhooks, or `pattern=file` for the repositories that match, such as acme/*=/etc/narwhal/acme; may be given more than once")
+	f.StringSliceVar(&c.hosts, "github-host", []string{"github.com"}, "the `hosts` whose repositories a GitHub webhook may name")
+}
+
+// complete reads the secrets.
+func (c *webhookConfig) complete() error {
+	c.secrets = make(map[string]string)
+	for _, word := range c.secretFiles {
+		pattern, file, ok := strings.Cut(word, "=")
+		if !ok {
+			pattern, file = "", word
+		}
+		secret, err := secretFile(file)
+		if err != nil {
+			return fmt.Errorf("--webhook-secret-file %s: %w", word, err)
+		}
+		if pattern == "" {
+			c.secret = secret
+			continue
+		}
+		c.secrets[pattern] = secret
+	}
+	return nil
+}
+
+func (c *webhookConfig) agent(protocols []string) agent.Config {
+	return agent.Config{Secret: c.secret, Secrets: c.secrets, GitHubHosts: c.hosts, Protocols: protocols}
+}

@@ -1,0 +1,208 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"runtime"
+	"time"
+
+	"github.com/codepr/narwhal/bundle"
+	"github.com/codepr/narwhal/checkout"
+	"github.com/codepr/narwhal/cluster"
+	"github.com/codepr/narwhal/executor"
+	"github.com/codepr/narwhal/fsm"
+	"github.com/codepr/narwhal/joblog"
+	"github.com/codepr/narwhal/link"
+	"github.com/codepr/narwhal/pipeline"
+	"github.com/codepr/narwhal/runner"
+)
+
+// workshop is where jobs are run: the runner and what it works with.
+type workshop struct {
+	*runner.Runner
+	mirrors  *checkout.Mirrors
+	executor io.Closer
+	log      *slog.Logger
+}
+
+func newWorkshop(cfg nodeConfig, id cluster.Identity, who leaders, c *cluster.Cluster, store *bundle.Store, log *slog.Logger) (*workshop, error) {
+	capacity, err := cfg.capacity()
+	if err != nil {
+		return nil, err
+	}
+	labels, err := cfg.labelMap()
+	if err != nil {
+		return nil, err
+	}
+	w := &workshop{log: log}
+	w.mirrors, err = checkout.Open(checkout.Config{
+		Dir: filepath.Join(cfg.dataDir, "mirrors"), Protocols: cfg.protocols, Bundles: store, Env: gitEnvironment(),
+	}, log)
+	if err != nil {
+		return nil, err
+	}
+	exec, err := newExecutor(cfg, id, log)
+	if err != nil {
+		w.Close()
+		return nil, err
+	}
+	w.executor = exec
+	stream, err := link.NewClient(link.ClientConfig{
+		Leaders: who, Log: log,
+		Dial: func(ctx context.Context, id fsm.NodeID) (net.Conn, error) {
+			return c.DialNode(ctx, string(id), alpnLink)
+		},
+	})
+	if err != nil {
+		w.Close()
+		return nil, err
+	}
+	lease := cfg.lost * 4 / 5
+	w.Runner, err = runner.New(runner.Config{
+		Dir: cfg.dataDir, Cluster: id.ClusterID, URL: cfg.url, DefaultImage: cfg.defaultImage,
+		Node: fsm.Node{
+			ID: fsm.NodeID(id.NodeID), Name: cfg.name, Incarnation: id.Incarnation, Capacity: capacity,
+			Labels: runner.Labels(cfg.name, labels), Executor: exec.Name(), Version: version,
+		},
+		Leader: stream, Checkout: w.mirrors, Executor: exec, Load: runner.Sampler(cfg.dataDir), Log: log,
+		LeaveRunning: exec.Name() == "docker",
+		Beat:         min(link.DefaultBeat, cfg.suspect/3), Lease: lease, FenceGrace: cfg.lost / 10, Lost: cfg.lost, Grace: cfg.grace,
+	})
+	if err != nil {
+		w.Close()
+		return nil, err
+	}
+	return w, nil
+}
+
+// anExecutor is one of package executor's, with its end.
+type anExecutor interface {
+	executor.Executor
+	io.Closer
+}
+
+func newExecutor(cfg nodeConfig, id cluster.Identity, log *slog.Logger) (anExecutor, error) {
+	limit, err := pipeline.ParseSize(cfg.logLimit)
+	if err != nil {
+		return nil, usage("--log-limit: %w", err)
+	}
+	node := fsm.NodeID(id.NodeID)
+	if cfg.executor == "process" {
+		log.Warn("steps run as plain processes of this machine: nothing isolates them from it or from each other")
+		return executor.NewProcess(executor.ProcessConfig{
+			Node: node, Attempts: filepath.Join(cfg.dataDir, "attempts"), Grace: cfg.grace, LogLimit: limit,
+		}, log), nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 15*time.Second)
+	defer cancel()
+	if _, err := executor.Detect(ctx, ""); err != nil {
+		return nil, fmt.Errorf("%w; start Docker, or give --executor process to run steps without isolation", err)
+	}
+	binary, err := os.Executable()
+	if err != nil {
+		return nil, fmt.Errorf("find this program: %w", err)
+	}
+	return executor.NewDocker(executor.DockerConfig{
+		Binary: binary, Cluster: id.ClusterID, Node: node, Grace: cfg.grace, LogLimit: limit,
+	}, log)
+}
+
+// Close lets go of the mirrors and the executor, after Run.
+func (w *workshop) Close() {
+	if w.executor != nil {
+		if err := w.executor.Close(); err != nil {
+			w.log.Warn("close executor", "error", err)
+		}
+	}
+	if w.mirrors != nil {
+		if err := w.mirrors.Close(); err != nil {
+			w.log.Warn("close mirrors", "error", err)
+		}
+	}
+}
+
+// gitEnvironment is all of this process's own environment that git gets to see.
+func gitEnvironment() []string {
+	var env []string
+	for _, name := range []string{"PATH", "SSH_AUTH_SOCK", "https_proxy", "http_proxy", "no_proxy"} {
+		if value, ok := os.LookupEnv(name); ok {
+			env = append(env, name+"="+value)
+		}
+	}
+	return env
+}
+
+// capacity is what the node offers to jobs: what the operator said, else what the
+// machine has.
+func (c *nodeConfig) capacity() (pipeline.Resources, error) {
+	if err := os.MkdirAll(c.dataDir, 0o700); err != nil {
+		return pipeline.Resources{}, fmt.Errorf("--data-dir: %w", err)
+	}
+	r, err := runner.Detect(c.dataDir)
+	if err != nil {
+		return r, err
+	}
+	for _, given := range []struct {
+		flag, text string
+		value      *int64
+		parse      func(string) (int64, error)
+	}{
+		{"--cpu", c.cpu, &r.CPU, pipeline.ParseCPU},
+		{"--memory", c.memory, &r.Memory, pipeline.ParseSize},
+		{"--disk", c.disk, &r.Disk, pipeline.ParseSize},
+	} {
+		if given.text == "" {
+			continue
+		}
+		if *given.value, err = given.parse(given.text); err != nil {
+			return r, usage("%s: %w", given.flag, err)
+		}
+	}
+	return r, nil
+}
+
+// offer is what gossip says of the node.
+func (c *nodeConfig) offer(apiAddr string) (cluster.Offer, error) {
+	r, err := c.capacity()
+	if err != nil {
+		return cluster.Offer{}, err
+	}
+	labels, err := c.labelMap()
+	if err != nil {
+		return cluster.Offer{}, err
+	}
+	return cluster.Offer{
+		Name: c.name, APIAddr: apiAddr, Version: version, CPU: r.CPU, Memory: r.Memory, Disk: r.Disk,
+		OS: runtime.GOOS, Arch: runtime.GOARCH, Zone: labels["zone"], Labels: labels,
+	}, nil
+}
+
+// logs are this node's; a witness has none.
+func (n *node) logs() logsHere {
+	if n.runner == nil {
+		return noLogs{}
+	}
+	return n.runner.Logs()
+}
+
+type logsHere interface {
+	Open(job fsm.JobID, attempt int, offset int64) (*joblog.Reader, error)
+	Follow(ctx context.Context, job fsm.JobID, attempt int, offset int64) (iter.Seq2[joblog.Line, error], error)
+}
+
+type noLogs struct{}
+
+var errNoLogs = errors.New("this node runs no jobs")
+
+func (noLogs) Open(fsm.JobID, int, int64) (*joblog.Reader, error) { return nil, errNoLogs }
+
+func (noLogs) Follow(context.Context, fsm.JobID, int, int64) (iter.Seq2[joblog.Line, error], error) {
+	return nil, errNoLogs
+}

@@ -1,0 +1,176 @@
+// Command bench runs one benchmark of whole clusters, three real nodes on this
+// machine with fsync on, and prints its figures as key=value on standard output;
+// what it does goes to standard error. BENCH is latency, throughput, failover,
+// starved or idle. It asserts nothing: machines differ.
+package main
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"syscall"
+	"time"
+
+	"github.com/codepr/narwhal/api"
+	"github.com/codepr/narwhal/api/client"
+	"github.com/codepr/narwhal/fsm"
+	"github.com/codepr/narwhal/internal/lab"
+)
+
+var benches = map[string]func(context.Context, *bench) error{
+	"latency": latency, "throughput": throughput, "failover": failover, "starved": starved, "idle": idle,
+}
+
+func main() {
+	if len(os.Args) != 2 || benches[os.Args[1]] == nil {
+		fmt.Fprintln(os.Stderr, "bench: want one of latency, throughput, failover, starved, idle")
+		os.Exit(2)
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	err := run(ctx, os.Args[1])
+	stop()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+// bench is a cluster to measure and a repository to build.
+type bench struct {
+	lab    *lab.Lab
+	client *client.Client
+	repo   *lab.Repository
+	dir    string
+}
+
+func run(ctx context.Context, name string) (err error) {
+	dir, err := os.MkdirTemp("", "narwhal-bench-")
+	if err != nil {
+		return err
+	}
+	defer func() { _ = os.RemoveAll(dir) }()
+	say("building narwhal")
+	binary := filepath.Join(dir, "narwhal")
+	if err := lab.Build(ctx, ".", binary); err != nil {
+		return err
+	}
+	say("starting three nodes")
+	l, err := lab.Start(ctx, lab.Options{Binary: binary, Dir: filepath.Join(dir, "nodes")})
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if closed := l.Close(); err == nil {
+			err = closed
+		}
+	}()
+	b := &bench{lab: l, dir: dir}
+	if b.client, err = l.Client(); err != nil {
+		return err
+	}
+	if b.repo, err = lab.NewRepository(filepath.Join(dir, "repository"), "bench/small"); err != nil {
+		return err
+	}
+	return benches[name](ctx, b)
+}
+
+func say(format string, args ...any) { fmt.Fprintf(os.Stderr, "bench: "+format+"\n", args...) }
+
+// file is a narwhal.yml of one job with one step, that asks for little, so that
+// many fit.
+func file(command string, more string) map[string]string {
+	return map[string]string{
+		"narwhal.yml": "name: small\nresources: {cpu: 50m, memory: 16Mi}\n" + more + "steps:\n  - name: step\n    command: " + strconv.Quote(command) + "\n",
+		"README":      "A small repository.\n",
+	}
+}
+
+// trigger starts a build and returns it once it has been accepted.
+func (b *bench) trigger(ctx context.Context, sha, key string) (api.Build, error) {
+	return b.client.CreateBuild(ctx, api.NewBuild{Repo: b.repo.Name, CloneURL: b.repo.URL(), SHA: sha, Ref: "refs/heads/main"}, key)
+}
+
+// warm builds one commit, so that mirrors and connections are there.
+func (b *bench) warm(ctx context.Context, sha string) error {
+	for i := range 2 * len(b.lab.Nodes) {
+		made, err := b.trigger(ctx, sha, fmt.Sprintf("warm-%d", i))
+		if err != nil {
+			return err
+		}
+		if _, err := b.ended(ctx, made.ID); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// ended waits for a build's end and returns it.
+func (b *bench) ended(ctx context.Context, id fsm.BuildID) (last api.Build, err error) {
+	err = b.client.FollowBuild(ctx, id, func(v api.Build) error { last = v; return nil })
+	if err == nil && last.Status != fsm.Passed {
+		err = fmt.Errorf("build %d %s: %s", last.ID, last.Status, last.Reason)
+	}
+	return last, err
+}
+
+// drained waits until no build is live.
+func (b *bench) drained(ctx context.Context) error {
+	return lab.Await(ctx, "all builds to end", func(ctx context.Context) (bool, error) {
+		s, err := b.client.Status(ctx)
+		if err != nil {
+			return false, err
+		}
+		return s.Builds.Live == 0, fmt.Errorf("%d builds live, %d jobs queued, %d placed", s.Builds.Live, s.Jobs.Queued, s.Jobs.Placed)
+	})
+}
+
+// all reads every build with its jobs, from the newest down to the oldest wanted.
+func (b *bench) all(ctx context.Context, oldest fsm.BuildID) ([]api.Build, error) {
+	var out []api.Build
+	filter := client.Filter{Limit: 200}
+	for {
+		page, err := b.client.Builds(ctx, filter)
+		if err != nil {
+			return nil, err
+		}
+		for _, v := range page.Builds {
+			if v.ID < oldest {
+				return out, nil
+			}
+			out = append(out, v)
+		}
+		if page.Next == 0 {
+			return out, nil
+		}
+		filter.Before = page.Next
+	}
+}
+
+// number reads a count from the environment.
+func number(name string, or int) int {
+	if n, err := strconv.Atoi(os.Getenv(name)); err == nil && n > 0 {
+		return n
+	}
+	return or
+}
+
+func milliseconds(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
+
+// percentile is the nearest-rank percentile p (0 to 100) of values.
+func percentile(values []float64, p float64) float64 {
+	if len(values) == 0 {
+		return math.NaN()
+	}
+	sorted := slices.Sorted(slices.Values(values))
+	rank := int(math.Ceil(p / 100 * float64(len(sorted))))
+	return sorted[max(rank, 1)-1]
+}
+
+func print(key string, value float64) {
+	fmt.Printf("%s=%s\n", key, strconv.FormatFloat(math.Round(value*100)/100, 'f', -1, 64))
+}

@@ -1,0 +1,222 @@
+package lab
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/codepr/narwhal/api/client"
+	"github.com/codepr/narwhal/fsm"
+)
+
+// Node is one narwhal process, or the place where one was.
+type Node struct {
+	Name  string
+	Dir   string     // its data directory
+	Host  string     // the address that it listens on
+	ID    fsm.NodeID // once it has run
+	API   string     // URL
+	Token string     // of the API
+	Args  []string   // flags of this node alone
+
+	lab     *Lab
+	joins   *Node
+	cluster string // host:port of its cluster port, the same over restarts
+
+	mu      sync.Mutex
+	process *os.Process // nil while it does not run
+	exited  chan struct{}
+	status  error
+}
+
+// found are the files that a node leaves for the command line.
+type found struct {
+	ID      fsm.NodeID `json:"id"`
+	API     string     `json:"api"`
+	Cluster string     `json:"cluster"`
+}
+
+// Start starts the process and waits until its API answers. After the first time
+// it takes the same ports again.
+func (n *Node) Start(ctx context.Context) error {
+	if err := n.Launch(); err != nil {
+		return err
+	}
+	return Await(ctx, n.Name+" to answer", func(ctx context.Context) (bool, error) {
+		if !n.Running() {
+			return false, fmt.Errorf("%s ended: %w; its log: %s", n.Name, n.Exit(), n.Log())
+		}
+		if err := n.read(); err != nil {
+			return false, err
+		}
+		c, err := n.Client()
+		if err != nil {
+			return false, err
+		}
+		_, err = c.Status(ctx)
+		return err == nil, err
+	})
+}
+
+// Launch starts the process and does not wait for it.
+func (n *Node) Launch() error {
+	if err := os.MkdirAll(n.Dir, 0o700); err != nil {
+		return err
+	}
+	listen, cluster := n.Host+":0", n.Host+":0"
+	if n.cluster != "" {
+		listen, cluster = strings.TrimPrefix(n.API, "http://"), n.cluster
+	}
+	args := []string{"node", "--data-dir", n.Dir, "--name", n.Name, "--listen", listen, "--cluster-listen", cluster,
+		"--executor", n.lab.opts.Executor, "--allow-protocol", "https,ssh," + n.lab.opts.Protocol}
+	if n.joins != nil {
+		args = append(args, "--join", n.joins.cluster)
+		if n.ID == "" {
+			args = append(args, "--token-file", filepath.Join(n.joins.Dir, "join-token"))
+		}
+	}
+	log, err := os.OpenFile(n.logPath(), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = log.Close() }()
+	cmd := exec.Command(n.lab.opts.Binary, append(append(args, n.lab.opts.Args...), n.Args...)...)
+	cmd.Stdout, cmd.Stderr = log, log
+	cmd.Env = append(os.Environ(), n.lab.opts.Env...)
+	if n.ID == "" {
+		_ = os.Remove(filepath.Join(n.Dir, "node.json")) // another's, so that it is not taken for ours
+	}
+	if err := cmd.Start(); err != nil {
+		return fmt.Errorf("start %s: %w", n.Name, err)
+	}
+	exited := make(chan struct{})
+	n.mu.Lock()
+	n.process, n.exited = cmd.Process, exited
+	n.mu.Unlock()
+	var wait sync.WaitGroup
+	wait.Go(func() {
+		err := cmd.Wait()
+		n.mu.Lock()
+		n.process, n.status = nil, err
+		n.mu.Unlock()
+		close(exited)
+	})
+	return nil
+}
+
+func (n *Node) logPath() string { return n.Dir + ".log" }
+
+// Log is what the process has said so far.
+func (n *Node) Log() string {
+	data, err := os.ReadFile(n.logPath())
+	if err != nil {
+		return err.Error()
+	}
+	return string(data)
+}
+
+func (n *Node) read() error {
+	data, err := os.ReadFile(filepath.Join(n.Dir, "node.json"))
+	if err != nil {
+		return err
+	}
+	token, err := os.ReadFile(filepath.Join(n.Dir, "api-token"))
+	if err != nil {
+		return err
+	}
+	var f found
+	if err := json.Unmarshal(data, &f); err != nil {
+		return err
+	}
+	n.ID, n.API, n.cluster, n.Token = f.ID, f.API, f.Cluster, strings.TrimSpace(string(token))
+	return nil
+}
+
+// Move gives the node another address for its next start.
+func (n *Node) Move(host string) {
+	n.Host, n.cluster = host, ""
+}
+
+// Running reports whether the process is there.
+func (n *Node) Running() bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.process != nil
+}
+
+// Exit is how the process ended.
+func (n *Node) Exit() error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.status
+}
+
+// Kill ends the process as a crash would, and waits until it is gone.
+func (n *Node) Kill() error { return n.end(syscall.SIGKILL, 10*time.Second) }
+
+// Stop ends the process as an operator would.
+func (n *Node) Stop() error { return n.end(syscall.SIGTERM, 30*time.Second) }
+
+// Signal sends a signal, such as SIGSTOP.
+func (n *Node) Signal(s syscall.Signal) error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.process == nil {
+		return fmt.Errorf("signal %s: it does not run", n.Name)
+	}
+	return n.process.Signal(s)
+}
+
+// Await waits until the process has ended.
+func (n *Node) Await(ctx context.Context) error {
+	n.mu.Lock()
+	exited := n.exited
+	n.mu.Unlock()
+	select {
+	case <-exited:
+		return n.Exit()
+	case <-ctx.Done():
+		return fmt.Errorf("wait for %s to end: %w", n.Name, ctx.Err())
+	}
+}
+
+func (n *Node) end(s syscall.Signal, within time.Duration) error {
+	n.mu.Lock()
+	process, exited := n.process, n.exited
+	n.mu.Unlock()
+	if process == nil {
+		return nil
+	}
+	if err := process.Signal(s); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		return fmt.Errorf("end %s: %w", n.Name, err)
+	}
+	select {
+	case <-exited:
+		return nil
+	case <-time.After(within):
+		return fmt.Errorf("%s did not end within %s of %s", n.Name, within, s)
+	}
+}
+
+// Client reaches this node alone.
+func (n *Node) Client() (*client.Client, error) {
+	return client.New(client.Config{Addrs: []string{n.API}, Token: n.Token})
+}
+
+// PID is the process's ID, 0 while it does not run.
+func (n *Node) PID() int {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.process == nil {
+		return 0
+	}
+	return n.process.Pid
+}

@@ -1,0 +1,203 @@
+package narwhal
+
+import (
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"maps"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/codepr/narwhal/"
+
+// mayImport is the architecture: every package of ours, what it owns, and which
+// others of ours it may import. Siblings (api agent sched runner cluster) never
+// import each other: one that needs another's behaviour declares the methods
+// that it uses, and cmd passes it in.
+var mayImport = map[string][]string{
+	// What is true, and what a narwhal.yml means. Pure.
+	"pipeline": {},
+	"fsm":      {"pipeline"},
+	"replica":  {"fsm"}, // this node's copy of the state, and the road to the log
+
+	// The siblings.
+	"cluster": {"fsm"},                     // gossip + Raft: who is here, who leads, one ordered log
+	"sched":   {"fsm", "pipeline", "link"}, // which job runs where
+	"runner":  {"fsm", "pipeline", "link", "joblog", "executor", "checkout"},
+	"agent":   {"fsm"},                             // the forge side: webhooks, RabbitMQ in and out
+	"api":     {"fsm", "pipeline", "joblog", "link"}, // REST, live streams, web pages
+
+	// What the siblings stand on.
+	"link":      {"fsm", "pipeline"},           // the stream between a node and its leader
+	"joblog":    {},                            // the log of an attempt, as a file
+	"supervise": {"fsm", "pipeline", "joblog"}, // a job's first process: its steps, one after the other
+	"executor":  {"fsm", "pipeline", "link", "joblog", "supervise"},
+	"checkout":  {"fsm", "pipeline"}, // git, from a bare mirror
+	"bundle":    {"fsm"},             // what `narwhal push` brought
+
+	"api/client": {"fsm", "api"}, // the Go client of the REST API
+}
+
+// anyImport are the packages that put the others together: the binary, and what
+// drives it from outside in tests, demo and benchmarks.
+var anyImport = []string{"cmd/", "internal/", "e2e"}
+
+// sources yields the Go files of the module, parsed, tests included.
+func sources(t *testing.T, visit func(dir, file string, f *ast.File, fset *token.FileSet)) {
+	t.Helper()
+	err := filepath.WalkDir(".", func(path string, d fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case d.IsDir() && path != "." && (strings.HasPrefix(d.Name(), ".") || d.Name() == "testdata" || d.Name() == "bin"):
+			return filepath.SkipDir
+		case d.IsDir() || !strings.HasSuffix(path, ".go"):
+			return nil
+		}
+		fset := token.NewFileSet()
+		f, err := parser.ParseFile(fset, path, nil, parser.ParseComments)
+		if err != nil {
+			return err
+		}
+		visit(filepath.ToSlash(filepath.Dir(path)), path, f, fset)
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func isTest(file string) bool { return strings.HasSuffix(file, "_test.go") }
+
+func puts(dir string) bool {
+	return slices.ContainsFunc(anyImport, func(p string) bool { return strings.HasPrefix(dir, p) }) || dir == "."
+}
+
+func TestImports(t *testing.T) {
+	seen := make(map[string]bool)
+	sources(t, func(dir, file string, f *ast.File, _ *token.FileSet) {
+		if puts(dir) || isTest(file) {
+			return
+		}
+		seen[dir] = true
+		allowed, known := mayImport[dir]
+		if !known {
+			t.Errorf("%s: package %s is not in layout_test.go: say what it owns and what it may import", file, dir)
+			return
+		}
+		for _, imp := range f.Imports {
+			path, ours := strings.CutPrefix(strings.Trim(imp.Path.Value, `"`), module)
+			if ours && !slices.Contains(allowed, path) {
+				t.Errorf("%s imports %s, which %s may not (allowed: %s)", file, path, dir, strings.Join(allowed, " "))
+			}
+		}
+	})
+	for dir := range mayImport {
+		if !seen[dir] {
+			t.Errorf("layout_test.go names package %s, which is not there", dir)
+		}
+	}
+}
+
+func TestOnePackageComment(t *testing.T) {
+	comments := make(map[string][]string)
+	sources(t, func(dir, file string, f *ast.File, _ *token.FileSet) {
+		if isTest(file) {
+			return
+		}
+		comments[dir] = append(comments[dir], nil...)
+		if f.Doc != nil {
+			comments[dir] = append(comments[dir], file)
+		}
+	})
+	for _, dir := range slices.Sorted(maps.Keys(comments)) {
+		if n := len(comments[dir]); n != 1 {
+			t.Errorf("package %s has %d package comments, want 1: %v", dir, n, comments[dir])
+		}
+	}
+}
+
+// pure packages have no clock, randomness, I/O or concurrency.
+var impure = []string{"math/rand", "math/rand/v2", "crypto/rand", "os", "os/exec", "net", "net/http", "sync", "context", "log", "log/slog", "path/filepath"}
+
+func TestPurePackages(t *testing.T) {
+	sources(t, func(dir, file string, f *ast.File, fset *token.FileSet) {
+		if dir != "fsm" && dir != "pipeline" || isTest(file) {
+			return
+		}
+		for _, imp := range f.Imports {
+			if path := strings.Trim(imp.Path.Value, `"`); slices.Contains(impure, path) {
+				t.Errorf("%s imports %s: %s is pure", file, path, dir)
+			}
+		}
+		calls(f, func(pkg, name string, pos token.Pos) {
+			if pkg == "time" && (name == "Now" || name == "Since" || name == "Until" || name == "Sleep" || name == "After" || name == "NewTimer") {
+				t.Errorf("%s: time.%s: %s is pure, the time comes with the command", fset.Position(pos), name, dir)
+			}
+		})
+	})
+}
+
+func TestNoBareGoroutines(t *testing.T) {
+	sources(t, func(_, file string, f *ast.File, fset *token.FileSet) {
+		if isTest(file) {
+			return
+		}
+		ast.Inspect(f, func(n ast.Node) bool {
+			if g, ok := n.(*ast.GoStmt); ok {
+				t.Errorf("%s: a bare go statement: use errgroup or WaitGroup.Go, so that somebody waits for it", fset.Position(g.Pos()))
+			}
+			return true
+		})
+	})
+}
+
+func TestNoInitNoBackground(t *testing.T) {
+	sources(t, func(dir, file string, f *ast.File, fset *token.FileSet) {
+		if isTest(file) {
+			return
+		}
+		for _, d := range f.Decls {
+			if fn, ok := d.(*ast.FuncDecl); ok && fn.Recv == nil && fn.Name.Name == "init" {
+				t.Errorf("%s: an init function: constructors say what they need", fset.Position(fn.Pos()))
+			}
+		}
+		if puts(dir) {
+			return
+		}
+		calls(f, func(pkg, name string, pos token.Pos) {
+			switch {
+			case pkg == "context" && (name == "Background" || name == "TODO"):
+				t.Errorf("%s: context.%s outside cmd and tests: take the caller's", fset.Position(pos), name)
+			case pkg == "os" && (name == "Getenv" || name == "LookupEnv"):
+				t.Errorf("%s: os.%s outside cmd: configuration comes in Config", fset.Position(pos), name)
+			}
+		})
+	})
+}
+
+func TestPackageNames(t *testing.T) {
+	banned := []string{"util", "utils", "common", "helper", "helpers", "shared", "base", "types", "models", "structs", "manager", "service"}
+	sources(t, func(dir, file string, f *ast.File, _ *token.FileSet) {
+		if slices.Contains(banned, strings.TrimSuffix(f.Name.Name, "_test")) {
+			t.Errorf("%s: package %s names nothing", file, f.Name.Name)
+		}
+	})
+}
+
+func calls(f *ast.File, visit func(pkg, name string, pos token.Pos)) {
+	ast.Inspect(f, func(n ast.Node) bool {
+		sel, ok := n.(*ast.SelectorExpr)
+		if !ok {
+			return true
+		}
+		if id, ok := sel.X.(*ast.Ident); ok {
+			visit(id.Name, sel.Sel.Name, sel.Pos())
+		}
+		return true
+	})
+}

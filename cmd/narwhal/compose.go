@@ -71,6 +71,11 @@ func runNode(ctx context.Context, cfg nodeConfig, log *slog.Logger) error {
 
 	front := newStage(ctx, "front")
 	front.start("API", func(ctx context.Context) error {
+		select { // the address to join at is known from then on
+		case <-n.cluster.Ready():
+		case <-ctx.Done():
+			return nil
+		}
 		n.announce()
 		return n.api.Run(ctx, public, n.cluster.Listener(alpnHTTP))
 	})

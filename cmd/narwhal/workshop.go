@@ -95,7 +95,6 @@ func newExecutor(cfg nodeConfig, id cluster.Identity, log *slog.Logger) (anExecu
 	}
 	node := fsm.NodeID(id.NodeID)
 	if cfg.executor == "process" {
-		log.Warn("steps run as plain processes of this machine: nothing isolates them from it or from each other")
 		return executor.NewProcess(executor.ProcessConfig{
 			Node: node, Attempts: filepath.Join(cfg.dataDir, "attempts"), Grace: cfg.grace, LogLimit: limit,
 		}, log), nil

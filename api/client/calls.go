@@ -1,0 +1,203 @@
+package client
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strconv"
+
+	"github.com/codepr/narwhal/api"
+	"github.com/codepr/narwhal/fsm"
+)
+
+const prefix = "/api/v1"
+
+// Filter says which builds or jobs to list. Zero fields say nothing.
+type Filter struct {
+	Before fsm.BuildID
+	Limit  int // 1 to 200, 50 by default
+	Status fsm.Status
+	Repo   string      // builds
+	Branch string      // builds
+	Node   string      // jobs: ID or name
+	Build  fsm.BuildID // jobs
+}
+
+func (f Filter) query() url.Values {
+	q := url.Values{}
+	set := func(key, value string) {
+		if value != "" && value != "0" {
+			q.Set(key, value)
+		}
+	}
+	set("before", number(f.Before))
+	set("limit", strconv.Itoa(f.Limit))
+	set("status", string(f.Status))
+	set("repo", f.Repo)
+	set("branch", f.Branch)
+	set("node", f.Node)
+	set("build", number(f.Build))
+	return q
+}
+
+func number(id fsm.BuildID) string { return strconv.FormatUint(uint64(id), 10) }
+
+func get[T any](ctx context.Context, c *Client, path string, query url.Values) (T, error) {
+	var out T
+	err := c.call(ctx, &request{method: http.MethodGet, path: prefix + path, query: query}, &out)
+	return out, err
+}
+
+func post[T any](ctx context.Context, c *Client, path, key string) (T, error) {
+	var out T
+	err := c.call(ctx, &request{method: http.MethodPost, path: prefix + path, key: key}, &out)
+	return out, err
+}
+
+// BuildList is a page of builds.
+type BuildList struct {
+	Builds []api.Build `json:"builds"`
+	Next   fsm.BuildID `json:"next,omitempty"` // Before of the next page, 0 on the last
+}
+
+// Builds lists builds, the newest first.
+func (c *Client) Builds(ctx context.Context, f Filter) (BuildList, error) {
+	return get[BuildList](ctx, c, "/builds", f.query())
+}
+
+// Build shows a build with its jobs.
+func (c *Client) Build(ctx context.Context, id fsm.BuildID) (api.Build, error) {
+	return get[api.Build](ctx, c, "/builds/"+number(id), nil)
+}
+
+// CreateBuild builds a commit; key is one of NewKey.
+func (c *Client) CreateBuild(ctx context.Context, b api.NewBuild, key string) (api.Build, error) {
+	var out api.Build
+	body, size, err := jsonBody(b)
+	if err != nil {
+		return out, err
+	}
+	err = c.call(ctx, &request{
+		method: http.MethodPost, path: prefix + "/builds", key: key, kind: "application/json", body: body, size: size,
+	}, &out)
+	return out, err
+}
+
+// CancelBuild ends a build.
+func (c *Client) CancelBuild(ctx context.Context, id fsm.BuildID) (api.Build, error) {
+	return post[api.Build](ctx, c, "/builds/"+number(id)+"/cancel", NewKey())
+}
+
+// RetryBuild builds the same commit again; key is one of NewKey.
+func (c *Client) RetryBuild(ctx context.Context, id fsm.BuildID, key string) (api.Build, error) {
+	return post[api.Build](ctx, c, "/builds/"+number(id)+"/retry", key)
+}
+
+// JobList is a page of jobs.
+type JobList struct {
+	Jobs []api.Job   `json:"jobs"`
+	Next fsm.BuildID `json:"next,omitempty"` // Before of the next page, 0 on the last
+}
+
+// Jobs lists jobs, the newest build's first.
+func (c *Client) Jobs(ctx context.Context, f Filter) (JobList, error) {
+	return get[JobList](ctx, c, "/jobs", f.query())
+}
+
+// Job shows a job with its attempts.
+func (c *Client) Job(ctx context.Context, id fsm.JobID) (api.Job, error) {
+	return get[api.Job](ctx, c, "/jobs/"+id.String(), nil)
+}
+
+// Why says what keeps a job from running.
+func (c *Client) Why(ctx context.Context, id fsm.JobID) (api.Explanation, error) {
+	return get[api.Explanation](ctx, c, "/jobs/"+id.String()+"/why", nil)
+}
+
+// Nodes lists the nodes.
+func (c *Client) Nodes(ctx context.Context) ([]api.Node, error) {
+	out, err := get[struct {
+		Nodes []api.Node `json:"nodes"`
+	}](ctx, c, "/nodes", nil)
+	return out.Nodes, err
+}
+
+// Drain stops giving a node, by its ID or name, new jobs; Resume gives it jobs again.
+func (c *Client) Drain(ctx context.Context, node string) (api.Node, error) {
+	return post[api.Node](ctx, c, "/nodes/"+url.PathEscape(node)+"/drain", NewKey())
+}
+
+// Resume gives a drained node jobs again.
+func (c *Client) Resume(ctx context.Context, node string) (api.Node, error) {
+	return post[api.Node](ctx, c, "/nodes/"+url.PathEscape(node)+"/resume", NewKey())
+}
+
+// Status says how the cluster stands.
+func (c *Client) Status(ctx context.Context) (api.Status, error) {
+	return get[api.Status](ctx, c, "/status", nil)
+}
+
+// Left is the answer of a node that has left.
+type Left struct {
+	Node fsm.NodeID `json:"node"`
+	Left bool       `json:"left"`
+}
+
+// Leave takes the node that answers out of its cluster for good.
+func (c *Client) Leave(ctx context.Context) (Left, error) {
+	return post[Left](ctx, c, "/leave", "")
+}
+
+// ReadLog copies what there is of a job's log to w, as text; attempt 0 is the current
+// one.
+func (c *Client) ReadLog(ctx context.Context, job fsm.JobID, attempt int, w io.Writer) error {
+	return c.readLog(ctx, job, attempt, "text", w)
+}
+
+// ReadLogLines copies a log to w as a JSON object a line.
+func (c *Client) ReadLogLines(ctx context.Context, job fsm.JobID, attempt int, w io.Writer) error {
+	return c.readLog(ctx, job, attempt, "ndjson", w)
+}
+
+func (c *Client) readLog(ctx context.Context, job fsm.JobID, attempt int, format string, w io.Writer) error {
+	q := url.Values{"format": {format}}
+	if attempt > 0 {
+		q.Set("attempt", strconv.Itoa(attempt))
+	}
+	resp, err := c.send(ctx, &request{method: http.MethodGet, path: prefix + "/jobs/" + job.String() + "/logs", query: q})
+	if err != nil {
+		return err
+	}
+	defer func() { _ = resp.Body.Close() }()
+	if _, err := io.Copy(w, resp.Body); err != nil {
+		return fmt.Errorf("read log of job %s: %w", job, err)
+	}
+	return nil
+}
+
+// Push is a commit that is brought along in a git bundle.
+type Push struct {
+	Repo, SHA, Ref, Message, Author string
+	Dirty                           bool
+	Key                             string // one of NewKey
+	Size                            int64  // of the bundle, bytes
+	// Open gives the bundle from its beginning; it may be called several times.
+	Open func() (io.ReadCloser, error)
+}
+
+// Push has the cluster build it. It returns once the bundle lies on two nodes, where
+// there are two.
+func (c *Client) Push(ctx context.Context, p Push) (api.Pushed, error) {
+	q := url.Values{"repo": {p.Repo}, "sha": {p.SHA}, "ref": {p.Ref}, "message": {p.Message}, "author": {p.Author}}
+	if p.Dirty {
+		q.Set("dirty", "true")
+	}
+	var out api.Pushed
+	err := c.call(ctx, &request{
+		method: http.MethodPost, path: prefix + "/push", query: q, key: p.Key,
+		kind: "application/octet-stream", body: p.Open, size: p.Size,
+	}, &out)
+	return out, err
+}

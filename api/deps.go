@@ -1,0 +1,137 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"io"
+	"iter"
+	"net/http"
+
+	"github.com/codepr/narwhal/fsm"
+	"github.com/codepr/narwhal/joblog"
+)
+
+// What the interfaces below answer with; cmd puts these in the place of the
+// errors of the packages behind them.
+var (
+	// ErrNotLeader is returned by a Proposer when this node does not lead, or not
+	// any more.
+	ErrNotLeader = errors.New("this node is not the leader")
+	// ErrUncertain is returned by a Proposer when the command may or may not have
+	// been committed.
+	ErrUncertain = errors.New("it is not known whether the command was committed")
+	// ErrNoBundle is returned when this node does not hold the bundle.
+	ErrNoBundle = errors.New("no such bundle is here")
+)
+
+// State is this node's copy of the replicated state. replica.Replica is one.
+type State interface {
+	State() *fsm.State
+	Watch() (*fsm.State, <-chan struct{})
+	Wait(ctx context.Context, index uint64) (*fsm.State, error)
+}
+
+// Proposer carries a command to the log and waits until it has been applied
+// here. The error is ErrNotLeader, ErrUncertain, or what Apply refused with.
+type Proposer interface {
+	Propose(ctx context.Context, c fsm.Command) (fsm.Result, error)
+}
+
+// Cluster is who is here and who leads.
+type Cluster interface {
+	Self() fsm.NodeID
+	// Leader is the node that leads; its ID is empty while none does. The channel
+	// is closed when that may have changed.
+	Leader() (Leader, <-chan struct{})
+	Members() []Member
+	// HasLog reports whether the replica here follows the log.
+	HasLog() bool
+	// VerifyLeader asks a majority whether this node still leads.
+	VerifyLeader(ctx context.Context) error
+	// Leave takes this node out of the cluster for good; the process ends after it.
+	Leave(ctx context.Context) error
+	Health() Health
+}
+
+// Leader is the node that leads.
+type Leader struct {
+	ID      fsm.NodeID
+	APIAddr string // host:port
+}
+
+// Member is a node as the cluster knows it.
+type Member struct {
+	ID      fsm.NodeID `json:"id"`
+	Name    string     `json:"name"`
+	Addr    string     `json:"addr"`     // host:port, node to node
+	APIAddr string     `json:"api_addr"` // host:port
+	Role    string     `json:"role" doc:"voter, nonvoter (it follows the log), or none"`
+	Leader  bool       `json:"leader"`
+	Alive   bool       `json:"alive"`
+	Version string     `json:"version"`
+}
+
+// Health is how the cluster stands.
+type Health struct {
+	ClusterID   string `json:"cluster_id"`
+	Voters      int    `json:"voters"`
+	AliveVoters int    `json:"alive_voters"`
+	Tolerance   string `json:"tolerance" doc:"How many deaths the cluster stands, in words"`
+}
+
+// Transport reaches other nodes over the cluster's mutual TLS.
+type Transport interface {
+	// Node gives the road to a node. Requests on it have URLs of the form
+	// http://<node id>/…; it dials with TLS by itself.
+	Node(id fsm.NodeID) http.RoundTripper
+}
+
+// Logs are the logs of the attempts that this node ran. Both fail where there is
+// none, or none yet.
+type Logs interface {
+	// Open reads from offset to what the log's end is now.
+	Open(job fsm.JobID, attempt int, offset int64) (*joblog.Reader, error)
+	// Follow yields the lines from offset on, and then each as it is written, until
+	// ctx ends, or the attempt has ended here.
+	Follow(ctx context.Context, job fsm.JobID, attempt int, offset int64) (iter.Seq2[joblog.Line, error], error)
+}
+
+// Explainer says why a job is not placed. It is asked at the leader only.
+type Explainer interface {
+	Why(ctx context.Context, job fsm.JobID) ([]fsm.Reason, error)
+}
+
+// Bundles are what `narwhal push` brought to this node.
+type Bundles interface {
+	// Put stores what r brings, durably, and names it by its SHA-256.
+	Put(ctx context.Context, r io.Reader, limit int64) (digest string, size int64, err error)
+	// Open is ErrNoBundle where it is not here.
+	Open(digest string) (io.ReadCloser, int64, error)
+}
+
+// Deps is what the API stands on. All are needed but Hooks and Metrics.
+type Deps struct {
+	State     State
+	Proposer  Proposer
+	Cluster   Cluster
+	Transport Transport
+	Logs      Logs
+	Explainer Explainer
+	Bundles   Bundles
+	Auth      *Auth
+	// Hooks takes webhooks, at /hooks/github and /commit. It verifies signatures
+	// by itself. Unless HooksAnywhere, it is called at the leader only.
+	Hooks         http.Handler
+	HooksAnywhere bool
+	// Metrics answers /metrics.
+	Metrics http.Handler
+}
+
+func (d Deps) validate() error {
+	switch {
+	case d.State == nil, d.Proposer == nil, d.Cluster == nil, d.Transport == nil, d.Logs == nil,
+		d.Explainer == nil, d.Bundles == nil, d.Auth == nil:
+		return errors.New("api: a dependency is missing")
+	}
+	return nil
+}

@@ -1,0 +1,125 @@
+package api
+
+import (
+	"context"
+	"net/http"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"github.com/codepr/narwhal/fsm"
+)
+
+func (s *Server) jobRoutes(api huma.API) {
+	huma.Register(api, huma.Operation{
+		OperationID: "list-jobs", Method: http.MethodGet, Path: prefix + "/jobs", Tags: []string{"jobs"},
+		Summary: "List jobs, the newest build's first", Middlewares: s.placed(withState),
+	}, s.listJobs)
+	huma.Register(api, huma.Operation{
+		OperationID: "show-job", Method: http.MethodGet, Path: prefix + "/jobs/{id}", Tags: []string{"jobs"},
+		Summary: "Show a job with its attempts", Middlewares: s.placed(withState),
+	}, s.showJob)
+	huma.Register(api, huma.Operation{
+		OperationID: "explain-job", Method: http.MethodGet, Path: prefix + "/jobs/{id}/why", Tags: []string{"jobs"},
+		Summary: "Say, per node, why a job does not run", Description: "The leader answers; other nodes pass the request on.",
+		Middlewares: s.placed(atLeader),
+	}, s.explainJob)
+}
+
+type jobList struct {
+	Body struct {
+		Jobs []Job       `json:"jobs"`
+		Next fsm.BuildID `json:"next,omitempty" doc:"Give it as before for the next page; absent on the last one"`
+	}
+}
+
+// listJobs ends a page after the build that fills it, so that a page is a little
+// longer than its limit, and no build's jobs are on two.
+func (s *Server) listJobs(ctx context.Context, in *struct {
+	readInput
+	Before fsm.BuildID `query:"before" doc:"Only jobs of builds with a smaller number"`
+	Limit  int         `query:"limit" minimum:"1" maximum:"200" default:"50" doc:"A page ends with the build that fills it"`
+	Status fsm.Status  `query:"status" enum:"blocked,queued,assigned,running,passed,failed,errored,canceled"`
+	Node   string      `query:"node" doc:"The ID or name of the node of the current attempt"`
+	Build  fsm.BuildID `query:"build"`
+},
+) (*jobList, error) {
+	out := &jobList{}
+	out.Body.Jobs = []Job{}
+	state := stateOf(ctx)
+	node := nodeID(state, in.Node)
+	for b := range state.Builds(in.Before) {
+		if in.Build != 0 && b.ID != in.Build {
+			continue
+		}
+		if len(out.Body.Jobs) >= in.Limit {
+			out.Body.Next = b.ID + 1
+			break
+		}
+		for j := range state.Jobs(b.ID) {
+			a, _ := j.Current()
+			if in.Status != "" && j.Status != in.Status || in.Node != "" && a.Node != node {
+				continue
+			}
+			out.Body.Jobs = append(out.Body.Jobs, jobView(state, j))
+		}
+	}
+	return out, nil
+}
+
+// nodeID finds the node that people mean by its ID or its name.
+func nodeID(s *fsm.State, text string) fsm.NodeID {
+	if _, ok := s.Node(fsm.NodeID(text)); ok {
+		return fsm.NodeID(text)
+	}
+	for n := range s.Nodes() {
+		if n.Name == text {
+			return n.ID
+		}
+	}
+	return fsm.NodeID(text)
+}
+
+type jobInput struct {
+	readInput
+	ID string `path:"id" pattern:"^[0-9]+\\.[0-9]+$" example:"42.1"`
+}
+
+func (s *Server) showJob(ctx context.Context, in *jobInput) (*struct{ Body Job }, error) {
+	state := stateOf(ctx)
+	j, err := findJob(state, in.ID)
+	if err != nil {
+		return nil, err
+	}
+	return &struct{ Body Job }{jobView(state, j)}, nil
+}
+
+func findJob(s *fsm.State, text string) (*fsm.Job, error) {
+	id, err := fsm.ParseJobID(text)
+	if err != nil {
+		return nil, problem(http.StatusUnprocessableEntity, CodeInvalid, "%s", err)
+	}
+	j, ok := s.Job(id)
+	if !ok {
+		return nil, problem(http.StatusNotFound, CodeNotFound, "there is no job %s: see the jobs of build %d", id, id.Build)
+	}
+	return j, nil
+}
+
+// Explanation is why a job does not run.
+type Explanation struct {
+	Job     fsm.JobID    `json:"job"`
+	Status  fsm.Status   `json:"status"`
+	Reasons []fsm.Reason `json:"reasons"`
+}
+
+func (s *Server) explainJob(ctx context.Context, in *jobInput) (*struct{ Body Explanation }, error) {
+	j, err := findJob(stateOf(ctx), in.ID)
+	if err != nil {
+		return nil, err
+	}
+	reasons, err := s.deps.Explainer.Why(ctx, j.ID)
+	if err != nil {
+		return nil, s.asProblem(err)
+	}
+	return &struct{ Body Explanation }{Explanation{Job: j.ID, Status: j.Status, Reasons: reasons}}, nil
+}

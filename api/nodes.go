@@ -1,0 +1,113 @@
+package api
+
+import (
+	"context"
+	"net/http"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"github.com/codepr/narwhal/fsm"
+)
+
+func (s *Server) nodeRoutes(api huma.API) {
+	huma.Register(api, huma.Operation{
+		OperationID: "list-nodes", Method: http.MethodGet, Path: prefix + "/nodes", Tags: []string{"nodes"},
+		Summary: "List nodes", Middlewares: s.placed(withState),
+	}, s.listNodes)
+	huma.Register(api, huma.Operation{
+		OperationID: "show-node", Method: http.MethodGet, Path: prefix + "/nodes/{id}", Tags: []string{"nodes"},
+		Summary: "Show a node", Description: "By its ID or its name.", Middlewares: s.placed(withState),
+	}, s.showNode)
+	huma.Register(api, huma.Operation{
+		OperationID: "drain-node", Method: http.MethodPost, Path: prefix + "/nodes/{id}/drain", Tags: []string{"nodes"},
+		Summary: "Give a node no new jobs", Description: "What runs on it runs on.", Middlewares: s.placed(redirect),
+	}, func(ctx context.Context, in *nodeInput) (*nodeOutput, error) { return s.drain(ctx, in.ID, true) })
+	huma.Register(api, huma.Operation{
+		OperationID: "resume-node", Method: http.MethodPost, Path: prefix + "/nodes/{id}/resume", Tags: []string{"nodes"},
+		Summary: "Give a drained node jobs again", Middlewares: s.placed(redirect),
+	}, func(ctx context.Context, in *nodeInput) (*nodeOutput, error) { return s.drain(ctx, in.ID, false) })
+	huma.Register(api, huma.Operation{
+		OperationID: "leave", Method: http.MethodPost, Path: prefix + "/leave", Tags: []string{"nodes"},
+		Summary: "Take the node that is asked out of the cluster for good", Middlewares: s.placed(here),
+	}, s.leave)
+}
+
+type nodeList struct {
+	Body struct {
+		Nodes []Node `json:"nodes"`
+	}
+}
+
+func (s *Server) listNodes(ctx context.Context, _ *readInput) (*nodeList, error) {
+	out := &nodeList{}
+	out.Body.Nodes = append([]Node{}, nodeViews(stateOf(ctx), s.deps.Cluster.Members())...)
+	return out, nil
+}
+
+type nodeInput struct {
+	ID string `path:"id" maxLength:"128"`
+}
+
+type nodeOutput struct {
+	Index uint64 `header:"X-Narwhal-Index"`
+	Body  Node
+}
+
+func (s *Server) showNode(ctx context.Context, in *struct {
+	readInput
+	nodeInput
+},
+) (*nodeOutput, error) {
+	return s.nodeIn(stateOf(ctx), in.ID)
+}
+
+func (s *Server) nodeIn(state *fsm.State, text string) (*nodeOutput, error) {
+	var found *Node
+	for _, n := range nodeViews(state, s.deps.Cluster.Members()) {
+		if string(n.ID) == text {
+			return &nodeOutput{Index: state.Index(), Body: n}, nil
+		}
+		if n.Name == text {
+			if found != nil {
+				return nil, problem(http.StatusConflict, CodeConflict, "two nodes are named %q: use the ID, %s or %s", text, found.ID, n.ID)
+			}
+			found = &n
+		}
+	}
+	if found == nil {
+		return nil, problem(http.StatusNotFound, CodeNotFound, "there is no node %q: `narwhal nodes` lists them", text)
+	}
+	return &nodeOutput{Index: state.Index(), Body: *found}, nil
+}
+
+func (s *Server) drain(ctx context.Context, text string, drain bool) (*nodeOutput, error) {
+	n, err := s.nodeIn(stateOf(ctx), text)
+	if err != nil {
+		return nil, err
+	}
+	result, err := s.deps.Proposer.Propose(ctx, fsm.Command{DrainNode: &fsm.DrainNode{Node: n.Body.ID, Drain: drain, By: byAPI}})
+	if err != nil {
+		return nil, s.asProblem(err)
+	}
+	if n, err = s.nodeIn(s.deps.State.State(), string(n.Body.ID)); err != nil {
+		return nil, err
+	}
+	n.Index = result.Index
+	return n, nil
+}
+
+type leaveOutput struct {
+	Body struct {
+		Node fsm.NodeID `json:"node"`
+		Left bool       `json:"left"`
+	}
+}
+
+func (s *Server) leave(ctx context.Context, _ *struct{}) (*leaveOutput, error) {
+	if err := s.deps.Cluster.Leave(ctx); err != nil {
+		return nil, problem(http.StatusConflict, CodeConflict, "%s", err)
+	}
+	out := &leaveOutput{}
+	out.Body.Node, out.Body.Left = s.deps.Cluster.Self(), true
+	return out, nil
+}

@@ -1,0 +1,183 @@
+package api
+
+import (
+	"bytes"
+	"embed"
+	"errors"
+	"fmt"
+	"html/template"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/codepr/narwhal/fsm"
+	"github.com/codepr/narwhal/joblog"
+)
+
+//go:embed pages
+var pageFiles embed.FS
+
+// pages are the plain web pages, by the name of their file.
+type pages map[string]*template.Template
+
+func parsePages() (pages, error) {
+	out := pages{}
+	funcs := template.FuncMap{
+		"short": func(sha string) string { return sha[:min(len(sha), 10)] },
+		"time":  func(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05") },
+		"took":  took,
+		"cores": func(milli int64) string { return strconv.FormatFloat(float64(milli)/1000, 'f', -1, 64) },
+		"gib":   func(bytes int64) string { return strconv.FormatFloat(float64(bytes)/(1<<30), 'f', 1, 64) },
+	}
+	for _, name := range []string{"builds", "build", "log", "nodes", "login", "problem"} {
+		t, err := template.New("layout.html").Funcs(funcs).ParseFS(pageFiles, "pages/layout.html", "pages/"+name+".html")
+		if err != nil {
+			return nil, fmt.Errorf("parse page %s: %w", name, err)
+		}
+		out[name] = t
+	}
+	return out, nil
+}
+
+// took is how long something ran; empty while it does.
+func took(from, to time.Time) string {
+	if from.IsZero() || to.IsZero() {
+		return ""
+	}
+	return to.Sub(from).Round(100 * time.Millisecond).String()
+}
+
+func (s *Server) pageRoutes() {
+	s.mux.HandleFunc("GET /{$}", s.raw(withState, s.buildsPage))
+	s.mux.HandleFunc("GET /builds/{id}", s.raw(withState, s.buildPage))
+	s.mux.HandleFunc("GET /jobs/{id}/log", s.raw(withState, s.logPage))
+	s.mux.HandleFunc("GET /nodes", s.raw(withState, s.nodesPage))
+	s.mux.HandleFunc("GET /login", s.login)
+	s.mux.HandleFunc("POST /logout", s.logout)
+	s.mux.HandleFunc("GET /style.css", func(w http.ResponseWriter, r *http.Request) {
+		http.ServeFileFS(w, r, pageFiles, "pages/style.css")
+	})
+}
+
+// show renders a page whole before it sends any of it.
+func (s *Server) show(w http.ResponseWriter, status int, name, title string, data any) {
+	var buf bytes.Buffer
+	err := s.pages[name].Execute(&buf, struct {
+		Title string
+		Page  string
+		Data  any
+	}{title, name, data})
+	if err != nil {
+		s.log.Error("render page", "page", name, "err", err)
+		problem(http.StatusInternalServerError, CodeInternal, "an error inside narwhal: its log has it").write(w)
+		return
+	}
+	w.Header().Set("Content-Type", "text/html; charset=utf-8")
+	w.WriteHeader(status)
+	_, _ = w.Write(buf.Bytes()) // the client has gone: there is nobody to tell
+}
+
+func (s *Server) problemPage(w http.ResponseWriter, p *Problem) {
+	s.show(w, p.Status, "problem", p.Title, p)
+}
+
+func (s *Server) signInPage(w http.ResponseWriter, status int, wrong string) {
+	s.show(w, status, "login", "Sign in", wrong)
+}
+
+// login opens a session for who brings a sign-in code. It is a GET because it is
+// opened from a terminal; the code is void after the first.
+func (s *Server) login(w http.ResponseWriter, r *http.Request) {
+	code := r.URL.Query().Get("code")
+	if code == "" {
+		s.signInPage(w, http.StatusOK, "")
+		return
+	}
+	if !s.deps.Auth.useCode(code) {
+		s.signInPage(w, http.StatusForbidden, "This sign-in link has been used, is older than ten minutes, or is another node's.")
+		return
+	}
+	http.SetCookie(w, s.deps.Auth.newSession(r.TLS != nil))
+	http.Redirect(w, r, "/", http.StatusSeeOther)
+}
+
+func (s *Server) logout(w http.ResponseWriter, r *http.Request) {
+	http.SetCookie(w, &http.Cookie{Name: sessionCookie, Path: "/", MaxAge: -1, HttpOnly: true, SameSite: http.SameSiteStrictMode})
+	http.Redirect(w, r, "/login", http.StatusSeeOther)
+}
+
+const pageBuilds = 50
+
+func (s *Server) buildsPage(w http.ResponseWriter, r *http.Request) {
+	before, _ := strconv.ParseUint(r.URL.Query().Get("before"), 10, 64) // 0, the newest, for what is no number
+	var data struct {
+		Builds []Build
+		Next   fsm.BuildID
+	}
+	for b := range stateOf(r.Context()).Builds(fsm.BuildID(before)) {
+		if len(data.Builds) == pageBuilds {
+			data.Next = data.Builds[pageBuilds-1].ID
+			break
+		}
+		data.Builds = append(data.Builds, buildView(b))
+	}
+	s.show(w, http.StatusOK, "builds", "Builds", data)
+}
+
+func (s *Server) buildPage(w http.ResponseWriter, r *http.Request) {
+	state := stateOf(r.Context())
+	id, _ := strconv.ParseUint(r.PathValue("id"), 10, 64) // there is no build 0
+	b, ok := state.Build(fsm.BuildID(id))
+	if !ok {
+		s.problemPage(w, noBuild(fsm.BuildID(id)))
+		return
+	}
+	s.show(w, http.StatusOK, "build", fmt.Sprintf("Build %d", b.ID), buildWithJobs(state, b))
+}
+
+func (s *Server) nodesPage(w http.ResponseWriter, r *http.Request) {
+	s.show(w, http.StatusOK, "nodes", "Nodes", struct {
+		Health Health
+		Nodes  []Node
+	}{s.deps.Cluster.Health(), nodeViews(stateOf(r.Context()), s.deps.Cluster.Members())})
+}
+
+// maxPageLines bounds what a page shows of a log; the rest is at the API.
+const maxPageLines = 10_000
+
+func (s *Server) logPage(w http.ResponseWriter, r *http.Request) {
+	q, bad := parseLogRequest(r)
+	var a fsm.Attempt
+	ok := false
+	if bad == nil {
+		a, ok, bad = q.find(stateOf(r.Context()))
+	}
+	if bad != nil {
+		s.problemPage(w, bad)
+		return
+	}
+	j, _ := stateOf(r.Context()).Job(q.job)
+	data := struct {
+		Job   Job
+		N     int
+		Lines []joblog.Line
+		Cut   bool
+		Raw   string
+		Why   string
+	}{Job: jobView(stateOf(r.Context()), j), N: a.N, Raw: fmt.Sprintf("%s/jobs/%s/logs?attempt=%d", prefix, q.job, max(a.N, 1))}
+	if ok {
+		for line, err := range s.lines(r.Context(), q.job, a, q.offset, false) {
+			if err != nil {
+				if !errors.Is(err, errNoLog) || a.LogBytes > 0 {
+					data.Why = err.Error()
+				}
+				break
+			}
+			if data.Cut = len(data.Lines) == maxPageLines; data.Cut {
+				break
+			}
+			data.Lines = append(data.Lines, line)
+		}
+	}
+	s.show(w, http.StatusOK, "log", "Log of job "+q.job.String(), data)
+}

@@ -8,6 +8,8 @@ require (
 	github.com/fxamacker/cbor/v2 v2.10.0
 	github.com/google/go-github/v74 v74.0.0
 	github.com/hashicorp/go-immutable-radix/v2 v2.1.0
+	// raft, memberlist and raft-boltdb only build together in these versions:
+	// see TestPins in layout_test.go.
 	github.com/hashicorp/go-metrics v0.6.1
 	github.com/hashicorp/memberlist v0.6.0
 	github.com/hashicorp/raft v1.7.3

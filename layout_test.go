@@ -6,6 +6,7 @@ import (
 	"go/token"
 	"io/fs"
 	"maps"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -25,19 +26,19 @@ var mayImport = map[string][]string{
 	"replica":  {"fsm"}, // this node's copy of the state, and the road to the log
 
 	// The siblings.
-	"cluster": {"fsm"},                     // gossip + Raft: who is here, who leads, one ordered log
+	"cluster": {},                          // gossip + Raft: who is here, who leads, one ordered log
 	"sched":   {"fsm", "pipeline", "link"}, // which job runs where
-	"runner":  {"fsm", "pipeline", "link", "joblog", "executor", "checkout"},
-	"agent":   {"fsm"},                             // the forge side: webhooks, RabbitMQ in and out
-	"api":     {"fsm", "pipeline", "joblog", "link"}, // REST, live streams, web pages
+	"runner":  {"fsm", "pipeline", "link", "joblog", "executor"},
+	"agent":   {"fsm"},                       // the forge side: webhooks, RabbitMQ in and out
+	"api":     {"fsm", "pipeline", "joblog"}, // REST, live streams, web pages
 
 	// What the siblings stand on.
-	"link":      {"fsm", "pipeline"},           // the stream between a node and its leader
-	"joblog":    {},                            // the log of an attempt, as a file
-	"supervise": {"fsm", "pipeline", "joblog"}, // a job's first process: its steps, one after the other
-	"executor":  {"fsm", "pipeline", "link", "joblog", "supervise"},
-	"checkout":  {"fsm", "pipeline"}, // git, from a bare mirror
-	"bundle":    {"fsm"},             // what `narwhal push` brought
+	"link":      {"fsm", "pipeline"}, // the stream between a node and its leader
+	"joblog":    {},                  // the log of an attempt, as a file
+	"supervise": {"fsm", "joblog"},   // a job's first process: its steps, one after the other
+	"executor":  {"fsm", "link", "joblog", "supervise"},
+	"checkout":  {"fsm", "pipeline", "bundle"}, // git, from a bare mirror
+	"bundle":    {"fsm"},                       // what `narwhal push` brought
 
 	"api/client": {"fsm", "api"}, // the Go client of the REST API
 }
@@ -78,12 +79,12 @@ func puts(dir string) bool {
 }
 
 func TestImports(t *testing.T) {
-	seen := make(map[string]bool)
+	used := make(map[string][]string)
 	sources(t, func(dir, file string, f *ast.File, _ *token.FileSet) {
 		if puts(dir) || isTest(file) {
 			return
 		}
-		seen[dir] = true
+		used[dir] = append(used[dir], "")
 		allowed, known := mayImport[dir]
 		if !known {
 			t.Errorf("%s: package %s is not in layout_test.go: say what it owns and what it may import", file, dir)
@@ -94,11 +95,17 @@ func TestImports(t *testing.T) {
 			if ours && !slices.Contains(allowed, path) {
 				t.Errorf("%s imports %s, which %s may not (allowed: %s)", file, path, dir, strings.Join(allowed, " "))
 			}
+			used[dir] = append(used[dir], path)
 		}
 	})
-	for dir := range mayImport {
-		if !seen[dir] {
+	for dir, allowed := range mayImport {
+		if used[dir] == nil {
 			t.Errorf("layout_test.go names package %s, which is not there", dir)
+		}
+		for _, path := range allowed {
+			if !slices.Contains(used[dir], path) {
+				t.Errorf("layout_test.go lets %s import %s, which it doesn't: take it out", dir, path)
+			}
 		}
 	}
 }
@@ -200,4 +207,24 @@ func calls(f *ast.File, visit func(pkg, name string, pos token.Pos)) {
 		}
 		return true
 	})
+}
+
+// TestPins holds the versions that build and run together: raft 1.8.0 and
+// memberlist 0.7.0 want a go-metrics that raft-boltdb and raft-wal don't compile
+// with. Raising one means raising all, and running everything.
+func TestPins(t *testing.T) {
+	mod, err := os.ReadFile("go.mod")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, pin := range []string{
+		"github.com/hashicorp/raft v1.7.3", "github.com/hashicorp/memberlist v0.6.0", "github.com/hashicorp/go-metrics v0.6.1",
+	} {
+		if !slices.ContainsFunc(strings.Split(string(mod), "\n"), func(line string) bool {
+			line, _, _ = strings.Cut(line, "//")
+			return strings.TrimSpace(line) == pin
+		}) {
+			t.Errorf("go.mod does not require %s", pin)
+		}
+	}
 }

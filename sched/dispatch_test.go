@@ -1,6 +1,8 @@
 package sched
 
 import (
+	"errors"
+	"io"
 	"testing"
 	"time"
 
@@ -84,7 +86,9 @@ func TestRestartedNode(t *testing.T) {
 		s.push("bbbb")
 		set := n.wish(2)
 		n.Close()
-		<-n.ended
+		if err := n.over(); !errors.Is(err, io.EOF) {
+			t.Fatalf("the stream ended with %v", err)
+		}
 		again := s.dial(hello("n1", 2, set[0].Ref))
 		next := again.wish(2)
 		kept, anew := next[0], next[1]
@@ -107,7 +111,9 @@ func TestSecondStreamReplacesFirst(t *testing.T) {
 		old.wish(0)
 		fresh := s.dial(hello("n1", 1))
 		fresh.wish(0)
-		<-old.ended
+		if err := old.over(); !errors.Is(err, errReplaced) {
+			t.Fatalf("the old stream ended with %v", err)
+		}
 		s.push("aaaa")
 		fresh.wish(1)
 	})
@@ -121,7 +127,9 @@ func TestDepartedNode(t *testing.T) {
 		s.push("aaaa")
 		n.wish(1)
 		n.Close()
-		<-n.ended
+		if err := n.over(); !errors.Is(err, io.EOF) {
+			t.Fatalf("the stream ended with %v", err)
+		}
 		s.log.mu.Lock()
 		s.log.left = []fsm.NodeID{"n1"}
 		close(s.log.changed)

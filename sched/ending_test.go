@@ -6,7 +6,6 @@ import (
 	"sync"
 	"testing"
 	"testing/synctest"
-	"time"
 
 	"github.com/codepr/narwhal/fsm"
 	"github.com/codepr/narwhal/link"
@@ -44,17 +43,6 @@ func (s *stage) stuck(id string) *dialled {
 	return n
 }
 
-// over waits for the stream's end, which the node has no part in.
-func (n *dialled) over() error {
-	n.t.Helper()
-	began := time.Now()
-	err := <-n.ended
-	if took := time.Since(began); took > 0 {
-		n.t.Errorf("the stream took %s to end", took)
-	}
-	return err
-}
-
 // A node that does not read holds nobody up: not the end of the leadership, or
 // this node could never lead again,
 func TestLeadershipEndsWhileSending(t *testing.T) {
@@ -72,7 +60,7 @@ func TestStuckStreamIsReplaced(t *testing.T) {
 	onStage(t, func(t *testing.T, s *stage) {
 		old := s.stuck("n1")
 		fresh := s.dial(hello("n1", 1))
-		fresh.wish(2) // two plans fit on it
+		fresh.wish(3)
 		if err := old.over(); !errors.Is(err, errReplaced) {
 			t.Errorf("the old stream ended with %v", err)
 		}

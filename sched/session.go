@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 
 	"golang.org/x/sync/errgroup"
 
@@ -16,21 +17,32 @@ import (
 // to the log at a time.
 const reportsInFlight = 32
 
+// errReplaced is returned when the node has dialled anew.
+var errReplaced = errors.New("the node has another stream")
+
 // session is one node's stream, at the leader.
 type session struct {
 	d      *Dispatcher
 	term   *term
-	node   *fsm.Node
-	hello  *link.Hello
 	stream link.Stream
-	end    context.CancelFunc
+	end    context.CancelCauseFunc // only the first reason counts
 	down   chan *link.Down         // beats and acks, to be sent
-	knows  map[fsm.AttemptRef]bool // what the node said that it runs
+
+	// Of the hello.
+	node  *fsm.Node
+	hello *link.Hello
+	knows map[fsm.AttemptRef]bool // what the node said that it runs
+
+	// Only send reads and writes these.
 	sent   []link.Assignment       // the set that the node was sent last
 	worked map[fsm.AttemptRef]bool // attempts whose Work it has been sent
 }
 
 // Serve is link.Handler: it keeps one node's stream while this node leads.
+//
+// It never waits for the node itself: Send and Recv may take as long as the node
+// likes, and nothing but the end of the stream frees them, which is when Serve
+// returns. So they run beside it, and it returns with the first reason to end.
 func (d *Dispatcher) Serve(ctx context.Context, _ fsm.NodeID, stream link.Stream) error {
 	t, err := d.current()
 	if err != nil {
@@ -40,34 +52,43 @@ func (d *Dispatcher) Serve(ctx context.Context, _ fsm.NodeID, stream link.Stream
 		return link.ErrNotLeader
 	}
 	defer t.streams.Done()
-	up, err := stream.Recv()
+	ctx, end := context.WithCancelCause(ctx)
+	s := &session{
+		d: d, term: t, stream: stream, end: end,
+		down: make(chan *link.Down, 2*reportsInFlight), worked: make(map[fsm.AttemptRef]bool),
+	}
+	t.streams.Go(func() { end(s.run(ctx)) })
+	select {
+	case <-ctx.Done():
+	case <-t.done:
+		end(link.ErrNotLeader)
+	}
+	return context.Cause(ctx)
+}
+
+// run returns once both directions have ended; what is left of it when ctx has
+// ended changes nothing any more.
+func (s *session) run(ctx context.Context) error {
+	up, err := s.stream.Recv()
 	if err != nil {
 		return fmt.Errorf("receive hello: %w", err)
 	}
-	ctx, cancel := t.within(ctx)
-	defer cancel()
-	s := &session{
-		d: d, term: t, node: &up.Hello.Node, hello: up.Hello, stream: stream, end: cancel,
-		down: make(chan *link.Down, 2*reportsInFlight), knows: refs(up.Hello), worked: make(map[fsm.AttemptRef]bool),
-	}
-	return s.run(ctx)
-}
-
-func (s *session) run(ctx context.Context) error {
+	s.hello, s.node, s.knows = up.Hello, &up.Hello.Node, refs(up.Hello)
 	if err := s.welcome(ctx); err != nil {
 		return err
 	}
 	log := s.d.cfg.Log.With("node", s.node.Name, "id", s.node.ID)
-	log.Info("node connected", "incarnation", s.node.Incarnation, "runs", len(s.hello.Runs))
-	s.term.arrive(s, s.d.cfg.Now())
+	if !s.term.arrive(ctx, s, s.d.cfg.Now()) {
+		return context.Cause(ctx)
+	}
 	defer s.term.depart(s)
-	// Recv returns only when the stream has ended, which is when Serve returns: it
-	// can't be waited for here. It ends with the stream.
-	received := make(chan error, 1)
-	s.term.streams.Go(func() { received <- s.receive(ctx) })
-	err := s.send(ctx, received)
-	log.Info("node disconnected", "reason", err)
-	return err
+	log.Info("node connected", "incarnation", s.node.Incarnation, "runs", len(s.hello.Runs))
+	var both sync.WaitGroup
+	both.Go(func() { s.end(s.send(ctx)) })
+	both.Go(func() { s.end(s.receive(ctx)) })
+	both.Wait()
+	log.Info("node disconnected", "reason", context.Cause(ctx))
+	return context.Cause(ctx)
 }
 
 // welcome brings the state up to what the node says of itself.
@@ -87,7 +108,7 @@ func (s *session) propose(ctx context.Context, commands []fsm.Command) error {
 	if len(commands) == 0 {
 		return nil
 	}
-	results, err := s.d.cfg.Proposer.ProposeAll(ctx, commands)
+	results, err := s.proposeAll(ctx, commands)
 	for _, r := range results {
 		if err == nil && r.Err != nil && !errors.Is(r.Err, fsm.ErrStale) {
 			err = r.Err
@@ -96,28 +117,43 @@ func (s *session) propose(ctx context.Context, commands []fsm.Command) error {
 	return err
 }
 
-// receive takes beats and reports until the stream or the session ends.
+// proposeAll refuses once the session is over. A Proposer may carry commands for
+// a context that has ended.
+func (s *session) proposeAll(ctx context.Context, commands []fsm.Command) ([]fsm.Result, error) {
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
+	return s.d.cfg.Proposer.ProposeAll(ctx, commands)
+}
+
+// receive takes beats and reports until the stream or the session ends. A report
+// that can't be taken ends the session: the node sends it again on the next.
 func (s *session) receive(ctx context.Context) error {
-	reports, ctx := errgroup.WithContext(ctx)
+	var reports errgroup.Group
 	reports.SetLimit(reportsInFlight)
-	var err error
-	for err == nil {
-		var up *link.Up
-		if up, err = s.stream.Recv(); err != nil {
-			break
+	defer func() { _ = reports.Wait() }() // each has told s.end
+	for {
+		up, err := s.stream.Recv()
+		if err != nil {
+			return err
+		}
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
 		}
 		if up.Beat != nil {
 			s.term.beat(s.node.ID, up.Beat, s.d.cfg.Now())
 			s.queue(ctx, &link.Down{Beat: up.Beat.Seq})
 		}
 		if batch := up.Reports; len(batch) > 0 {
-			reports.Go(func() error { return s.take(ctx, batch) })
-		}
-		if ctx.Err() != nil {
-			break
+			reports.Go(func() error {
+				err := s.take(ctx, batch)
+				if err != nil {
+					s.end(err)
+				}
+				return err
+			})
 		}
 	}
-	return errors.Join(reports.Wait(), err)
 }
 
 // take carries reports to the log and acknowledges them once they are applied.
@@ -130,7 +166,7 @@ func (s *session) take(ctx context.Context, reports []link.Report) error {
 		}
 		commands[i].StartAttempt = &fsm.StartAttempt{Ref: r.Ref}
 	}
-	results, err := s.d.cfg.Proposer.ProposeAll(ctx, commands)
+	results, err := s.proposeAll(ctx, commands)
 	if err != nil {
 		return fmt.Errorf("propose reports of node %s: %w", s.node.ID, err)
 	}
@@ -154,7 +190,7 @@ func (s *session) queue(ctx context.Context, d *link.Down) {
 
 // send tells the node what it should be running whenever that changes, and what
 // receive has to answer.
-func (s *session) send(ctx context.Context, received <-chan error) error {
+func (s *session) send(ctx context.Context) error {
 	for first := true; ; first = false {
 		state, newer := s.d.cfg.States.Watch()
 		d := &link.Down{Desired: s.news(state, first)}
@@ -170,10 +206,8 @@ func (s *session) send(ctx context.Context, received <-chan error) error {
 			if err := s.stream.Send(next); err != nil {
 				return fmt.Errorf("send to node %s: %w", s.node.ID, err)
 			}
-		case err := <-received:
-			return err
 		case <-ctx.Done():
-			return link.ErrNotLeader
+			return context.Cause(ctx)
 		}
 	}
 }

@@ -228,6 +228,17 @@ func (n *dialled) report(r link.Report) link.Ack {
 	}
 }
 
+// over waits for the stream's end, which the node has no part in.
+func (n *dialled) over() error {
+	n.t.Helper()
+	began := time.Now()
+	err := <-n.ended
+	if took := time.Since(began); took > 0 {
+		n.t.Errorf("the stream took %s to end", took)
+	}
+	return err
+}
+
 func ended(ref fsm.AttemptRef, o fsm.Outcome) link.Report { return link.Report{Ref: ref, Outcome: &o} }
 
 func hello(id string, start uint64, runs ...fsm.AttemptRef) link.Hello {

@@ -13,7 +13,7 @@ import (
 // term is one leadership's memory: the leases, and the stream of each node.
 type term struct {
 	done    chan struct{}  // closed when the leadership has ended
-	streams sync.WaitGroup // of the sessions that run
+	streams sync.WaitGroup // of every Serve and what it has started
 
 	mu       sync.Mutex
 	leases   *Leases
@@ -30,7 +30,9 @@ func newTerm(l *Leases) *term {
 	}
 }
 
-// close ends the term: every session is told, and has ended when it returns.
+// close ends the term: every session is told, and has ended when it returns. It
+// does not wait for any node: each Serve returns at once, and its return frees
+// what is blocked on its stream.
 func (t *term) close() {
 	t.mu.Lock()
 	t.closed = true
@@ -50,17 +52,21 @@ func (t *term) enter() bool {
 	return true
 }
 
-// arrive makes s its node's session. One that the node had before is ended: it
-// has dialled anew.
-func (t *term) arrive(s *session, now time.Time) {
+// arrive makes s its node's session, unless ctx, which is the session's, has
+// ended meanwhile. One that the node had before is ended: it has dialled anew.
+func (t *term) arrive(ctx context.Context, s *session, now time.Time) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if ctx.Err() != nil {
+		return false
+	}
 	if old := t.sessions[s.node.ID]; old != nil {
-		old.end()
+		old.end(errReplaced)
 	}
 	t.sessions[s.node.ID] = s
 	t.leases.Hello(s.node.ID, s.node.Incarnation, s.hello.Have, now)
 	t.wake()
+	return true
 }
 
 // depart notes the end of a session, unless a newer one has taken its place.
@@ -101,17 +107,4 @@ func (t *term) woken() <-chan struct{} {
 func (t *term) wake() {
 	close(t.changed)
 	t.changed = make(chan struct{})
-}
-
-// within makes ctx end with the term too. The caller cancels it when done.
-func (t *term) within(ctx context.Context) (context.Context, context.CancelFunc) {
-	ctx, cancel := context.WithCancel(ctx)
-	t.streams.Go(func() {
-		select {
-		case <-t.done:
-			cancel()
-		case <-ctx.Done():
-		}
-	})
-	return ctx, cancel
 }

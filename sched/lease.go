@@ -61,9 +61,6 @@ func (l *Leases) Gone(id fsm.NodeID) {
 	}
 }
 
-// Forget drops a node that has left.
-func (l *Leases) Forget(id fsm.NodeID) { delete(l.nodes, id) }
-
 // Fleet is who may get jobs now. What it returns is the caller's.
 func (l *Leases) Fleet(now time.Time) Fleet {
 	f := make(Fleet, len(l.nodes))

@@ -230,9 +230,11 @@ func TestReplayBuildsOnce(t *testing.T) {
 	log := newFakeLog()
 	q := LogQueue{Proposer: log}
 	var answers [3]answer
-	for i := range answers {
+	// A replay of somebody who listened, and the forge's own redelivery under a new
+	// ID: neither needs a new signature.
+	for i, id := range []string{"first", "first", "second"} {
 		r := delivery("push", testdata(t, "push_branch"), acmeSecret)
-		r.Header.Set("X-GitHub-Delivery", fmt.Sprint("delivery ", i)) // a replay needs no new signature
+		r.Header.Set("X-GitHub-Delivery", id)
 		status, body, _ := post(t, testConfig(), q, r)
 		if err := json.Unmarshal([]byte(body), &answers[i]); err != nil || status != http.StatusAccepted {
 			t.Fatalf("answered %d %s", status, body)
@@ -241,8 +243,18 @@ func TestReplayBuildsOnce(t *testing.T) {
 	if log.builds() != 1 {
 		t.Errorf("made %d builds, want 1", log.builds())
 	}
-	if answers[0].Known || !answers[1].Known || answers[2].Build != answers[0].Build {
+	if answers[0].Known || !answers[1].Known || !answers[2].Known || answers[1].Build != answers[0].Build || answers[2].Build != answers[0].Build {
 		t.Errorf("answers %+v", answers)
+	}
+	// The same commit elsewhere, or as something else, is another event: it builds.
+	for event, body := range map[string]string{
+		"push":         strings.Replace(testdata(t, "push_branch"), "refs/heads/main", "refs/heads/release", 1),
+		"pull_request": strings.ReplaceAll(testdata(t, "pull_request_opened"), headSHA, pushedSHA),
+	} {
+		before := log.builds()
+		if status, answer, _ := post(t, testConfig(), q, delivery(event, body, acmeSecret)); status != http.StatusAccepted || log.builds() != before+1 {
+			t.Errorf("%s of the same commit answered %d %s", event, status, answer)
+		}
 	}
 }
 
@@ -272,6 +284,18 @@ func TestForms(t *testing.T) {
 			}
 		})
 	}
+	t.Run("signed, and no JSON", func(t *testing.T) {
+		for _, body := range []string{"", "{", "null", `"text"`, "[]", `{"ref":`, "\xff\xfe"} {
+			for _, path := range []string{"/hooks/github", "/commit"} {
+				r := delivery("push", body, acmeSecret)
+				r.URL.Path = path
+				var q recorder
+				if status, answer, _ := post(t, Config{Secret: acmeSecret}, &q, r); status != http.StatusBadRequest && status != http.StatusUnprocessableEntity || len(q.commits) > 0 {
+					t.Errorf("%s with %q answered %d %s, want 400 or 422", path, body, status, answer)
+				}
+			}
+		}
+	})
 	t.Run("deep", func(t *testing.T) {
 		deep := strings.Repeat("[", 100_000)
 		status, body, _ := post(t, Config{Secret: acmeSecret}, &recorder{}, delivery("push", deep, acmeSecret))

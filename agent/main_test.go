@@ -90,6 +90,20 @@ func (l *fakeLog) builds() int {
 	return l.state.BuildCount()
 }
 
+// has tells whether a commit is built.
+func (l *fakeLog) has(n int) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return hasBuild(n)(l.state)
+}
+
+// applied is the index of the last command.
+func (l *fakeLog) applied() uint64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.index
+}
+
 // Wait makes fakeLog an Outbox.
 func (l *fakeLog) Wait(ctx context.Context, after uint64) (news []fsm.Transition, err error) {
 	err = l.until(ctx, func(s *fsm.State) bool {

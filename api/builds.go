@@ -45,8 +45,9 @@ func (s *Server) buildRoutes(api huma.API) {
 	}, s.retryBuild)
 }
 
-// readInput is what every read takes; route looks at it.
-type readInput struct {
+// ReadInput is what every read takes; route looks at it. It is exported, like all
+// that is embedded in an input, since huma overlooks embedded fields that aren't.
+type ReadInput struct {
 	Consistent bool   `query:"consistent" doc:"Ask the leader, which makes sure that it still is"`
 	Index      uint64 `query:"index" doc:"Wait until the answer holds this index, such as an earlier write's X-Narwhal-Index"`
 }
@@ -59,7 +60,7 @@ type buildList struct {
 }
 
 func (s *Server) listBuilds(ctx context.Context, in *struct {
-	readInput
+	ReadInput
 	Before fsm.BuildID `query:"before" doc:"Only builds with a smaller number"`
 	Limit  int         `query:"limit" minimum:"1" maximum:"200" default:"50"`
 	Repo   string      `query:"repo"`
@@ -84,7 +85,7 @@ func (s *Server) listBuilds(ctx context.Context, in *struct {
 }
 
 type buildInput struct {
-	readInput
+	ReadInput
 	ID fsm.BuildID `path:"id"`
 }
 
@@ -106,13 +107,13 @@ func noBuild(id fsm.BuildID) *Problem {
 	return problem(http.StatusNotFound, CodeNotFound, "there is no build %d: it never was, or it is older than the history that is kept", id)
 }
 
-// idempotency lets a client that got no answer send its request again.
-type idempotency struct {
+// Idempotency lets a client that got no answer send its request again.
+type Idempotency struct {
 	Key string `header:"Idempotency-Key" maxLength:"255" doc:"The same key makes one build, however often it is sent"`
 }
 
 // key is what the build is known by: the client's own, or a random one.
-func (i idempotency) key() string {
+func (i Idempotency) key() string {
 	if i.Key == "" {
 		return keyNamespace + randomText(16)
 	}
@@ -131,7 +132,7 @@ type NewBuild struct {
 }
 
 func (s *Server) createBuild(ctx context.Context, in *struct {
-	idempotency
+	Idempotency
 	Body NewBuild
 },
 ) (*buildOutput, error) {
@@ -142,7 +143,7 @@ func (s *Server) createBuild(ctx context.Context, in *struct {
 }
 
 func (s *Server) retryBuild(ctx context.Context, in *struct {
-	idempotency
+	Idempotency
 	ID fsm.BuildID `path:"id"`
 },
 ) (*buildOutput, error) {
@@ -169,7 +170,7 @@ func (s *Server) addBuild(ctx context.Context, c fsm.AddBuild) (*buildOutput, er
 	if !ok {
 		return nil, noBuild(result.Build)
 	}
-	if result.Known && (b.Commit.Repo != c.Commit.Repo || b.Commit.SHA != c.Commit.SHA || b.RetryOf != c.RetryOf) {
+	if result.Known && (b.Commit.Repo != c.Commit.Repo || b.Commit.SHA != c.Commit.SHA || b.Commit.Ref != c.Commit.Ref || b.RetryOf != c.RetryOf) {
 		return nil, problem(http.StatusConflict, CodeConflict, "the Idempotency-Key was used for build %d, of another commit: use a new one", b.ID)
 	}
 	return &buildOutput{Index: result.Index, Body: buildWithJobs(state, b)}, nil

@@ -17,6 +17,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -39,28 +40,34 @@ type world struct {
 	t  *testing.T
 	mu sync.Mutex
 
-	index   uint64
-	leader  fsm.NodeID
-	changed chan struct{}
-	nodes   map[fsm.NodeID]*node
-	order   []fsm.NodeID
+	index    uint64
+	leader   fsm.NodeID
+	changed  chan struct{}
+	nodes    map[fsm.NodeID]*node
+	order    []fsm.NodeID
+	requests atomic.Int64 // from node to node
 }
 
 // node is one of its nodes, with both of its ports.
 type node struct {
 	*replica.Replica
-	w       *world
-	id      fsm.NodeID
-	hasLog  bool
-	down    bool
-	server  *api.Server
-	auth    *api.Auth
-	public  *httptest.Server
-	private *httptest.Server
-	logs    logDir
-	bundles *bundleMap
-	left    bool
-	verify  error
+	w        *world
+	id       fsm.NodeID
+	hasLog   bool
+	down     bool // it can't be reached, and gossip says so
+	deaf     bool // it can't be reached, and gossip has not noticed
+	server   *api.Server
+	auth     *api.Auth
+	public   *httptest.Server
+	private  *httptest.Server
+	logs     logDir
+	bundles  *bundleMap
+	left     bool
+	verify   error         // what VerifyLeader answers
+	verified int           // how often it was asked
+	believes fsm.NodeID    // who leads, whatever is true
+	asked    chan struct{} // told when Leader is asked, where it is set
+	waits    chan struct{} // told when Wait is, where it is set
 }
 
 func newWorld(t *testing.T, change func(*api.Config), names ...string) *world {
@@ -179,10 +186,28 @@ func (n *node) Self() fsm.NodeID { return n.id }
 func (n *node) Leader() (api.Leader, <-chan struct{}) {
 	n.w.mu.Lock()
 	defer n.w.mu.Unlock()
-	if n.w.leader == "" {
+	tell(n.asked)
+	leader := n.w.leader
+	if n.believes != "" {
+		leader = n.believes
+	}
+	if leader == "" {
 		return api.Leader{}, n.w.changed
 	}
-	return api.Leader{ID: n.w.leader, APIAddr: strings.TrimPrefix(n.w.nodes[n.w.leader].public.URL, "http://")}, n.w.changed
+	return api.Leader{ID: leader, APIAddr: strings.TrimPrefix(n.w.nodes[leader].public.URL, "http://")}, n.w.changed
+}
+
+// Wait overrides the replica's, to tell that somebody waits.
+func (n *node) Wait(ctx context.Context, index uint64) (*fsm.State, error) {
+	tell(n.waits)
+	return n.Replica.Wait(ctx, index)
+}
+
+func tell(ch chan struct{}) {
+	select {
+	case ch <- struct{}{}:
+	default: // nobody wants to know, or knows already
+	}
 }
 
 func (n *node) Members() []api.Member {
@@ -196,9 +221,15 @@ func (n *node) Members() []api.Member {
 	return out
 }
 
-func (n *node) HasLog() bool                       { return n.hasLog }
-func (n *node) VerifyLeader(context.Context) error { return n.verify }
-func (n *node) Leave(context.Context) error        { n.left = true; return nil }
+func (n *node) HasLog() bool { return n.hasLog }
+
+func (n *node) VerifyLeader(context.Context) error {
+	n.verified++
+	return n.verify
+}
+
+func (n *node) Leave(context.Context) error { n.left = true; return nil }
+
 func (n *node) Health() api.Health {
 	return api.Health{ClusterID: "c1", Voters: len(n.w.order), AliveVoters: len(n.w.order), Tolerance: "stands it"}
 }
@@ -225,8 +256,9 @@ func (n *node) Node(id fsm.NodeID) http.RoundTripper {
 		}
 		n.w.mu.Lock()
 		to := n.w.nodes[id]
-		down := to == nil || to.down
+		down := to == nil || to.down || to.deaf
 		n.w.mu.Unlock()
+		n.w.requests.Add(1)
 		if down {
 			return nil, errors.New("connection refused")
 		}
@@ -334,6 +366,21 @@ func (n *node) bare(method, path, body string, headers ...string) *answer {
 		n.w.t.Fatal(err)
 	}
 	return &answer{t: n.w.t, status: resp.StatusCode, header: resp.Header, trailer: resp.Trailer, body: string(text)}
+}
+
+// do sends a request as it is.
+func do(t *testing.T, req *http.Request) (status int, body string) {
+	t.Helper()
+	resp, err := plainClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	text, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return resp.StatusCode, string(text)
 }
 
 type answer struct {

@@ -35,7 +35,7 @@ type jobList struct {
 // listJobs ends a page after the build that fills it, so that a page is a little
 // longer than its limit, and no build's jobs are on two.
 func (s *Server) listJobs(ctx context.Context, in *struct {
-	readInput
+	ReadInput
 	Before fsm.BuildID `query:"before" doc:"Only jobs of builds with a smaller number"`
 	Limit  int         `query:"limit" minimum:"1" maximum:"200" default:"50" doc:"A page ends with the build that fills it"`
 	Status fsm.Status  `query:"status" enum:"blocked,queued,assigned,running,passed,failed,errored,canceled"`
@@ -80,7 +80,7 @@ func nodeID(s *fsm.State, text string) fsm.NodeID {
 }
 
 type jobInput struct {
-	readInput
+	ReadInput
 	ID string `path:"id" pattern:"^[0-9]+\\.[0-9]+$" example:"42.1"`
 }
 

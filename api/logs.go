@@ -139,6 +139,9 @@ func (s *Server) fetchLines(ctx context.Context, node fsm.NodeID, ref logRef, yi
 		}
 		var line joblog.Line
 		if err := json.Unmarshal(scan.Bytes(), &line); err != nil {
+			if scan.Err() != nil {
+				return away // the connection broke in the middle of a line
+			}
 			return fmt.Errorf("read log at node %s: %w", node, err)
 		}
 		if !yield(line, nil) {
@@ -226,7 +229,7 @@ func (s *Server) readLog(w http.ResponseWriter, r *http.Request) {
 			if err == nil {
 				err = out.line(line)
 			}
-			if err != nil && !(errors.Is(err, errNoLog) && !a.Status.Terminal()) { // it may not have begun
+			if err != nil && !(errors.Is(err, errNoLog) && wroteNone(a)) {
 				out.fail(s, q, a, err)
 				return
 			}
@@ -234,6 +237,10 @@ func (s *Server) readLog(w http.ResponseWriter, r *http.Request) {
 	}
 	out.end()
 }
+
+// wroteNone tells an attempt whose log need not be there: it has not begun, or has
+// ended before it wrote anything.
+func wroteNone(a fsm.Attempt) bool { return !a.Status.Terminal() || a.LogBytes == 0 }
 
 // logWriter holds an answer's head back until it is known whether all fits in it.
 type logWriter struct {

@@ -21,11 +21,11 @@ func (s *Server) nodeRoutes(api huma.API) {
 	huma.Register(api, huma.Operation{
 		OperationID: "drain-node", Method: http.MethodPost, Path: prefix + "/nodes/{id}/drain", Tags: []string{"nodes"},
 		Summary: "Give a node no new jobs", Description: "What runs on it runs on.", Middlewares: s.placed(redirect),
-	}, func(ctx context.Context, in *nodeInput) (*nodeOutput, error) { return s.drain(ctx, in.ID, true) })
+	}, func(ctx context.Context, in *NodeInput) (*nodeOutput, error) { return s.drain(ctx, in.ID, true) })
 	huma.Register(api, huma.Operation{
 		OperationID: "resume-node", Method: http.MethodPost, Path: prefix + "/nodes/{id}/resume", Tags: []string{"nodes"},
 		Summary: "Give a drained node jobs again", Middlewares: s.placed(redirect),
-	}, func(ctx context.Context, in *nodeInput) (*nodeOutput, error) { return s.drain(ctx, in.ID, false) })
+	}, func(ctx context.Context, in *NodeInput) (*nodeOutput, error) { return s.drain(ctx, in.ID, false) })
 	huma.Register(api, huma.Operation{
 		OperationID: "leave", Method: http.MethodPost, Path: prefix + "/leave", Tags: []string{"nodes"},
 		Summary: "Take the node that is asked out of the cluster for good", Middlewares: s.placed(here),
@@ -38,13 +38,14 @@ type nodeList struct {
 	}
 }
 
-func (s *Server) listNodes(ctx context.Context, _ *readInput) (*nodeList, error) {
+func (s *Server) listNodes(ctx context.Context, _ *ReadInput) (*nodeList, error) {
 	out := &nodeList{}
 	out.Body.Nodes = append([]Node{}, nodeViews(stateOf(ctx), s.deps.Cluster.Members())...)
 	return out, nil
 }
 
-type nodeInput struct {
+// NodeInput names a node.
+type NodeInput struct {
 	ID string `path:"id" maxLength:"128"`
 }
 
@@ -54,8 +55,8 @@ type nodeOutput struct {
 }
 
 func (s *Server) showNode(ctx context.Context, in *struct {
-	readInput
-	nodeInput
+	ReadInput
+	NodeInput
 },
 ) (*nodeOutput, error) {
 	return s.nodeIn(stateOf(ctx), in.ID)

@@ -87,7 +87,7 @@ func (s *Server) accept(w http.ResponseWriter, r *http.Request) (*Pushed, uint64
 		return nil, 0, err
 	}
 	commit.Bundle, commit.Holders = digest, holders
-	built, err := s.addBuild(r.Context(), fsm.AddBuild{Key: idempotency{key}.key(), Commit: commit})
+	built, err := s.addBuild(r.Context(), fsm.AddBuild{Key: Idempotency{key}.key(), Commit: commit})
 	if err != nil {
 		return nil, 0, err
 	}

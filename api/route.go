@@ -18,9 +18,7 @@ import (
 const (
 	HeaderIndex  = "X-Narwhal-Index"  // of the state that was answered from, or that the write made
 	HeaderLeader = "X-Narwhal-Leader" // host:port of the leader's API, with a 307
-	headerHops   = "X-Narwhal-Hops"   // how many nodes have passed the request on
-
-	maxHops = 3
+	headerPassed = "X-Narwhal-Passed" // the name of the node that has passed the request on
 )
 
 // place says which node answers a request.
@@ -69,13 +67,15 @@ func (s *Server) route(where place, w http.ResponseWriter, r *http.Request) (*ht
 // mayRedirect reports whether the client can be sent to the leader: a session's
 // cookie would stay behind, and one that another node asks for knows only that node.
 func (s *Server) mayRedirect(r *http.Request, leader Leader) bool {
-	return !s.config.Forward && leader.APIAddr != "" && r.Context().Value(bySession) == nil && r.Header.Get(headerHops) == ""
+	return !s.config.Forward && leader.APIAddr != "" && r.Context().Value(bySession) == nil && r.Header.Get(headerPassed) == ""
 }
 
 // readOptions are what any request may ask of the state that it is answered from.
 func readOptions(r *http.Request) (consistent bool, index uint64, err *Problem) {
 	q := r.URL.Query()
-	if text := q.Get("consistent"); text != "" {
+	if text := q.Get("consistent"); text == "" {
+		consistent = q.Has("consistent")
+	} else {
 		v, bad := strconv.ParseBool(text)
 		if bad != nil {
 			return false, 0, problem(http.StatusUnprocessableEntity, CodeInvalid, "consistent: want true or false")
@@ -145,12 +145,12 @@ func (s *Server) sendToLeader(w http.ResponseWriter, r *http.Request, leader Lea
 }
 
 // proxy passes a request on to another node, body and answer as they stream. The
-// other node looks at its token or session again.
+// other node looks at its token or session again. It does so once: nodes that
+// disagree about who leads would send a request around between them.
 func (s *Server) proxy(w http.ResponseWriter, r *http.Request, to fsm.NodeID, who string) {
-	hops, _ := strconv.Atoi(r.Header.Get(headerHops))
-	if hops >= maxHops {
-		problem(http.StatusLoopDetected, CodeLoop,
-			"the request went through %d nodes, and none of them takes it for its own: leadership is changing, try again", hops).write(w)
+	if from := r.Header.Get(headerPassed); from != "" {
+		problem(http.StatusServiceUnavailable, CodeLoop,
+			"node %q passed the request on to here, but this node does not lead either: leadership is changing, try again", from).write(w)
 		return
 	}
 	p := httputil.ReverseProxy{
@@ -159,7 +159,7 @@ func (s *Server) proxy(w http.ResponseWriter, r *http.Request, to fsm.NodeID, wh
 		Rewrite: func(pr *httputil.ProxyRequest) {
 			pr.Out.URL.Scheme, pr.Out.URL.Host = "http", string(to)
 			pr.Out.Host = pr.In.Host // what the other node compares the origin with
-			pr.Out.Header.Set(headerHops, strconv.Itoa(hops+1))
+			pr.Out.Header.Set(headerPassed, string(s.deps.Cluster.Self()))
 		},
 		ModifyResponse: func(resp *http.Response) error {
 			for key := range resp.Header {

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -74,22 +75,38 @@ func (s *Server) routes() error {
 	s.pushRoutes()
 	s.pageRoutes()
 	s.internalRoutes()
-	if s.deps.Hooks != nil {
-		where := atLeader
-		if s.deps.HooksAnywhere {
-			where = here
-		}
-		s.mux.HandleFunc("POST /hooks/github", s.raw(where, s.deps.Hooks.ServeHTTP))
-		s.mux.HandleFunc("POST /commit", s.raw(where, s.deps.Hooks.ServeHTTP))
-	}
-	if s.deps.Metrics != nil {
-		s.mux.Handle("GET /metrics", s.deps.Metrics)
-	}
+	s.borrowedRoutes()
 	s.mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		problem(http.StatusNotFound, CodeNotFound, "there is nothing at %s %s; the URLs are in %s/openapi.json", r.Method, r.URL.Path, prefix).write(w)
 	})
 	return s.documentRoutes()
 }
+
+// borrowedRoutes are those that others answer.
+func (s *Server) borrowedRoutes() {
+	if s.deps.Hooks != nil {
+		where := atLeader
+		if s.deps.HooksAnywhere {
+			where = here
+		}
+		for path, summary := range map[string]string{"/hooks/github": "Take a webhook of GitHub's", "/commit": "Take a commit from a script, or a webhook of GitHub's"} {
+			s.document(&huma.Operation{
+				OperationID: strings.ReplaceAll(strings.TrimPrefix(path, "/"), "/", "-"), Method: http.MethodPost, Path: path, Tags: []string{"webhooks"},
+				Summary: summary, Description: "Signed by X-Hub-Signature-256 instead of a token. A node that does not lead passes it on.",
+				Security: noToken, Responses: map[string]*huma.Response{"202": {Description: "Accepted: it is built"}, "200": {Description: "There is nothing to build"}},
+			}, where, s.deps.Hooks.ServeHTTP)
+		}
+	}
+	if s.deps.Metrics != nil {
+		s.document(&huma.Operation{
+			OperationID: "metrics", Method: http.MethodGet, Path: "/metrics", Tags: []string{"cluster"}, Summary: "Prometheus metrics",
+			Responses: map[string]*huma.Response{"200": {Description: "Prometheus' text format"}},
+		}, here, s.deps.Metrics.ServeHTTP)
+	}
+}
+
+// noToken is how the document says that an operation needs none.
+var noToken = []map[string][]string{{}}
 
 // documentRoutes serves the OpenAPI document, made once all else is in it.
 func (s *Server) documentRoutes() error {

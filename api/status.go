@@ -18,14 +18,13 @@ func (s *Server) statusRoutes(api huma.API) {
 		OperationID: "show-status", Method: http.MethodGet, Path: prefix + "/status", Tags: []string{"cluster"},
 		Summary: "Say how the cluster stands", Middlewares: s.placed(withState),
 	}, s.showStatus)
-	public := []map[string][]string{{}}
 	huma.Register(api, huma.Operation{
 		OperationID: "health", Method: http.MethodGet, Path: prefix + "/health", Tags: []string{"cluster"},
-		Summary: "Say whether this node can serve", Description: "Needs no token. 503 while it knows no leader.", Security: public, Middlewares: s.placed(here),
+		Summary: "Say whether this node can serve", Description: "Needs no token. 503 while it knows no leader.", Security: noToken, Middlewares: s.placed(here),
 	}, s.health)
 	huma.Register(api, huma.Operation{
 		OperationID: "healthz", Method: http.MethodGet, Path: "/healthz", Tags: []string{"cluster"},
-		Summary: "The same as /api/v1/health", Security: public, Middlewares: s.placed(here),
+		Summary: "The same as /api/v1/health", Security: noToken, Middlewares: s.placed(here),
 	}, s.health)
 }
 
@@ -77,7 +76,7 @@ type Status struct {
 	} `json:"events"`
 }
 
-func (s *Server) showStatus(ctx context.Context, _ *readInput) (*struct{ Body Status }, error) {
+func (s *Server) showStatus(ctx context.Context, _ *ReadInput) (*struct{ Body Status }, error) {
 	state := stateOf(ctx)
 	v := Status{
 		Health: s.deps.Cluster.Health(), Node: s.deps.Cluster.Self(), Version: s.config.Version,

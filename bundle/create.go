@@ -8,9 +8,12 @@ import (
 	"net/url"
 	"os"
 	"os/exec"
-	"path"
 	"path/filepath"
+	"slices"
 	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
 )
 
 // Created is a bundle that was made from a checkout, and what it holds.
@@ -154,10 +157,7 @@ func (c *creation) ownIndex(ctx context.Context) (env []string, err error) {
 	if err != nil {
 		return nil, err
 	}
-	data, err := os.ReadFile(theirs)
-	if err == nil {
-		err = os.WriteFile(index, data, 0o600)
-	}
+	err = copyFile(index, theirs)
 	if err != nil && !errors.Is(err, os.ErrNotExist) { // a checkout that nothing was added to has none
 		return nil, err
 	}
@@ -165,7 +165,30 @@ func (c *creation) ownIndex(ctx context.Context) (env []string, err error) {
 	if err := os.Mkdir(objects, 0o700); err != nil {
 		return nil, err
 	}
-	return []string{"GIT_INDEX_FILE=" + index, "GIT_OBJECT_DIRECTORY=" + objects, "GIT_ALTERNATE_OBJECT_DIRECTORIES=" + c.objects}, nil
+	return []string{"GIT_INDEX_FILE=" + index, "GIT_OBJECT_DIRECTORY=" + objects, borrow(c.objects)}, nil
+}
+
+// copyFile copies the time too: git takes a file that is as old as the index for
+// one that may have changed since, and looks into it.
+func copyFile(to, from string) error {
+	info, err := os.Stat(from)
+	if err != nil {
+		return err
+	}
+	data, err := os.ReadFile(from)
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(to, data, 0o600); err != nil {
+		return err
+	}
+	return os.Chtimes(to, info.ModTime(), info.ModTime())
+}
+
+// borrow lets git read another object store. The quotes are for colons, which
+// part such folders from each other.
+func borrow(objects string) string {
+	return `GIT_ALTERNATE_OBJECT_DIRECTORIES="` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(objects) + `"`
 }
 
 // identity stands in where the developer has told git no name.
@@ -180,7 +203,7 @@ func (c *creation) identity(ctx context.Context) (env []string) {
 }
 
 func (c *creation) describe(ctx context.Context, out *Created) error {
-	env := []string{"GIT_ALTERNATE_OBJECT_DIRECTORIES=" + filepath.Join(c.scratch, "objects")}
+	env := []string{borrow(filepath.Join(c.scratch, "objects"))}
 	text, err := c.git(ctx, env, "show", "--no-patch", "--no-show-signature", "--format=%s%n%an", out.SHA)
 	if err != nil {
 		return err
@@ -206,12 +229,24 @@ func repoName(origin, dir string) string {
 	} else if _, scp, found := strings.Cut(origin, ":"); found {
 		p = scp
 	}
-	p = strings.Trim(strings.TrimSuffix(strings.TrimRight(p, "/"), ".git"), "/")
-	parts := strings.Split(p, "/")
-	if name := strings.Join(parts[max(0, len(parts)-2):], "/"); name != "" && p != "" && !strings.HasPrefix(origin, "/") && !strings.HasPrefix(origin, ".") {
-		return name
+	p = strings.TrimSuffix(strings.TrimRight(p, "/"), ".git")
+	parts := strings.FieldsFunc(p, func(r rune) bool { return r == '/' })
+	if strings.HasPrefix(origin, "/") || strings.HasPrefix(origin, ".") || !slices.ContainsFunc(parts, isName) {
+		parts = []string{filepath.Base(dir)}
 	}
-	return path.Base(filepath.ToSlash(dir))
+	parts = parts[max(0, len(parts)-2):]
+	for i, part := range parts {
+		if !isName(part) {
+			parts[i] = "repository"
+		}
+	}
+	return strings.Join(parts, "/")
+}
+
+// isName tells a name from what a path or a terminal would take for more.
+func isName(s string) bool {
+	return s != "" && s != "." && s != ".." && s != "/" && s[0] != '-' && utf8.ValidString(s) &&
+		!strings.ContainsFunc(s, unicode.IsControl)
 }
 
 // pack writes the bundle by a repository of our own that borrows the checkout's
@@ -243,7 +278,8 @@ func (c *creation) pack(ctx context.Context, sha, file string) error {
 func (c *creation) git(ctx context.Context, env []string, args ...string) (string, error) {
 	cmd := exec.CommandContext(ctx, "git", args...)
 	cmd.Dir = c.dir
-	cmd.Env = append(append(cmd.Environ(), "LC_ALL=C", "GIT_OPTIONAL_LOCKS=0"), env...)
+	cmd.Env = append(append(slices.DeleteFunc(cmd.Environ(), ofARepository), "LC_ALL=C", "GIT_OPTIONAL_LOCKS=0"), env...)
+	cmd.WaitDelay = 5 * time.Second // of what git has started and left behind
 	var out, said bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &said
 	if err := cmd.Run(); err != nil {
@@ -253,4 +289,14 @@ func (c *creation) git(ctx context.Context, env []string, args ...string) (strin
 		return "", fmt.Errorf("git %s: %w", args[0], err)
 	}
 	return strings.TrimSuffix(out.String(), "\n"), nil
+}
+
+// ofARepository finds the variables by which git hands its repository to a hook:
+// from there they would have us write into it.
+func ofARepository(variable string) bool {
+	name, _, _ := strings.Cut(variable, "=")
+	return slices.Contains([]string{
+		"GIT_DIR", "GIT_COMMON_DIR", "GIT_WORK_TREE", "GIT_PREFIX", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY",
+		"GIT_ALTERNATE_OBJECT_DIRECTORIES", "GIT_SHALLOW_FILE", "GIT_GRAFT_FILE", "GIT_NAMESPACE", "GIT_QUARANTINE_PATH",
+	}, name)
 }

@@ -78,7 +78,7 @@ func (h *Header) read(line string) error {
 	needed := line[0] == '-'
 	oid, name, _ := strings.Cut(strings.TrimPrefix(line, "-"), " ")
 	switch {
-	case !oidPattern.MatchString(oid):
+	case !oidPattern.MatchString(oid) || (len(oid) == 64) != (h.Hash == "sha256"):
 		return fmt.Errorf("%w: bad line in its header", ErrNotBundle)
 	case needed:
 		h.Needs = append(h.Needs, oid)

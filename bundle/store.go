@@ -50,7 +50,7 @@ type Store struct {
 	log   *slog.Logger
 	fetch singleflight.Group
 
-	mu sync.Mutex // one eviction at a time
+	mu sync.Mutex // held by a use, and by an eviction
 }
 
 // kept is how long a bundle is safe from eviction after its last use.
@@ -80,35 +80,39 @@ func Open(cfg Config, log *slog.Logger) (*Store, error) {
 // Put stores what r brings, up to limit bytes, durably, and names it by its
 // SHA-256.
 func (s *Store) Put(ctx context.Context, r io.Reader, limit int64) (digest string, size int64, err error) {
-	f, err := os.CreateTemp(s.cfg.Dir, "new-")
+	digest, size, err = s.put(ctx, r, limit, "")
 	if err != nil {
 		return "", 0, fmt.Errorf("put bundle: %w", err)
 	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(fmt.Errorf("put bundle: %w", err), f.Close(), os.Remove(f.Name()))
-		}
-	}()
-	sum := sha256.New()
-	size, err = io.Copy(io.MultiWriter(f, sum), io.LimitReader(untilDone{ctx, r}, limit+1))
+	return digest, size, nil
+}
+
+// put is Put for bytes of the name that is expected; empty for any.
+func (s *Store) put(ctx context.Context, r io.Reader, limit int64, expected string) (digest string, size int64, err error) {
+	f, err := os.CreateTemp(s.cfg.Dir, "new-")
 	if err != nil {
 		return "", 0, err
 	}
-	if size > limit {
-		return "", 0, fmt.Errorf("%w: more than %d bytes", ErrTooLarge, limit)
+	sum := sha256.New()
+	size, err = io.Copy(io.MultiWriter(f, sum), io.LimitReader(untilDone{ctx, r}, limit+1))
+	if err == nil {
+		err = f.Sync()
 	}
 	digest = hex.EncodeToString(sum.Sum(nil))
-	if err := f.Sync(); err != nil {
-		return "", 0, err
+	switch err = errors.Join(err, f.Close()); {
+	case err != nil:
+	case size > limit:
+		err = fmt.Errorf("%w: more than %d bytes", ErrTooLarge, limit)
+	case expected != "" && digest != expected:
+		err = errors.New("its bytes are not the ones of that name")
+	default:
+		err = os.Rename(f.Name(), s.path(digest))
 	}
-	if err := os.Rename(f.Name(), s.path(digest)); err != nil {
-		return "", 0, err
+	if err != nil {
+		return "", 0, errors.Join(err, os.Remove(f.Name()))
 	}
 	if err := syncDir(s.cfg.Dir); err != nil {
 		return "", 0, err
-	}
-	if err := f.Close(); err != nil {
-		return "", 0, fmt.Errorf("put bundle: %w", err)
 	}
 	s.evict(digest)
 	return digest, size, nil
@@ -132,10 +136,10 @@ func (s *Store) Open(digest string) (io.ReadCloser, int64, error) {
 	if !digestPattern.MatchString(digest) {
 		return nil, 0, fmt.Errorf("bundle %q: %w", digest, ErrNotFound)
 	}
-	f, err := os.Open(s.path(digest))
-	if errors.Is(err, os.ErrNotExist) {
+	if !s.use(digest) {
 		return nil, 0, fmt.Errorf("bundle %s: %w", digest, ErrNotFound)
 	}
+	f, err := os.Open(s.path(digest))
 	if err != nil {
 		return nil, 0, fmt.Errorf("open bundle: %w", err)
 	}
@@ -143,7 +147,6 @@ func (s *Store) Open(digest string) (io.ReadCloser, int64, error) {
 	if err != nil {
 		return nil, 0, errors.Join(fmt.Errorf("open bundle: %w", err), f.Close())
 	}
-	s.touch(digest)
 	return f, info.Size(), nil
 }
 
@@ -153,24 +156,27 @@ func (s *Store) Path(ctx context.Context, digest string, holders []fsm.NodeID) (
 	if !digestPattern.MatchString(digest) {
 		return "", fmt.Errorf("bundle %q: %w", digest, ErrNotFound)
 	}
-	if _, err := os.Stat(s.path(digest)); err == nil {
-		s.touch(digest)
-		return s.path(digest), nil
-	}
-	ch := s.fetch.DoChan(digest, func() (any, error) { return nil, s.bring(ctx, digest, holders) })
-	select {
-	case <-ctx.Done():
-		return "", ctx.Err()
-	case r := <-ch:
-		if r.Err != nil && r.Shared && ctx.Err() == nil && errors.Is(r.Err, context.Canceled) {
-			return s.Path(ctx, digest, holders) // it was the other caller who gave up
+	for !s.use(digest) {
+		ch := s.fetch.DoChan(digest, func() (any, error) { return nil, s.bring(ctx, digest, holders) })
+		select {
+		case <-ctx.Done():
+			return "", ctx.Err()
+		case r := <-ch:
+			if errors.Is(r.Err, errGaveUp) {
+				if err := ctx.Err(); err != nil {
+					return "", err
+				}
+				continue // another caller's context it was that ended
+			}
+			if r.Err != nil {
+				return "", r.Err
+			}
 		}
-		if r.Err != nil {
-			return "", r.Err
-		}
-		return s.path(digest), nil
 	}
+	return s.path(digest), nil
 }
+
+var errGaveUp = errors.New("the caller whose transfer it was gave up")
 
 func (s *Store) bring(ctx context.Context, digest string, holders []fsm.NodeID) error {
 	if s.cfg.Fetch == nil || len(holders) == 0 {
@@ -183,7 +189,7 @@ func (s *Store) bring(ctx context.Context, digest string, holders []fsm.NodeID) 
 			return nil
 		}
 		if ctx.Err() != nil {
-			return ctx.Err()
+			return errGaveUp
 		}
 		errs = append(errs, fmt.Errorf("from node %s: %w", node, err))
 	}
@@ -195,25 +201,23 @@ func (s *Store) bringFrom(ctx context.Context, node fsm.NodeID, digest string) e
 	if err != nil {
 		return err
 	}
-	got, _, err := s.Put(ctx, body, s.cfg.Limit)
-	if err = errors.Join(err, body.Close()); err != nil {
-		return err
-	}
-	if got != digest {
-		return errors.Join(errors.New("its bytes are not the ones of that name"), os.Remove(s.path(got)))
-	}
-	return nil
+	_, _, err = s.put(ctx, body, s.cfg.Limit, digest)
+	return errors.Join(err, body.Close())
 }
 
 func (s *Store) path(digest string) string { return filepath.Join(s.cfg.Dir, digest+".bundle") }
 
-// touch notes a use: the file's time orders evictions. A failure only makes it
-// look older.
-func (s *Store) touch(digest string) {
+// use reports whether the bundle is here, and notes that it is used: the file's
+// time orders evictions, none of which can come between the two.
+func (s *Store) use(digest string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	now := time.Now()
-	if err := os.Chtimes(s.path(digest), now, now); err != nil {
-		s.log.Debug("note use of bundle", "digest", digest, "error", err)
+	err := os.Chtimes(s.path(digest), now, now)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		s.log.Warn("note use of bundle", "digest", digest, "error", err)
 	}
+	return !errors.Is(err, os.ErrNotExist)
 }
 
 // evict brings the store back within its budget; what it can't remove it logs.

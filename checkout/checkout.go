@@ -17,6 +17,7 @@
 package checkout
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -25,6 +26,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -96,6 +98,11 @@ func Open(cfg Config, log *slog.Logger) (*Mirrors, error) {
 	if len(cfg.Protocols) == 0 {
 		cfg.Protocols = []string{"https", "ssh"}
 	}
+	for _, p := range cfg.Protocols { // git would take ext, which runs commands
+		if !slices.Contains([]string{"https", "ssh", "http", "git", "file"}, p) {
+			return nil, fmt.Errorf("open mirrors: protocol %q: %w", p, ErrForbidden)
+		}
+	}
 	if cfg.Timeout <= 0 {
 		cfg.Timeout = 10 * time.Minute
 	}
@@ -161,6 +168,9 @@ func (s *Mirrors) ReadFile(ctx context.Context, c fsm.Commit, path string) ([]by
 		return nil, fmt.Errorf("read file %q: %w", path, ErrInvalid)
 	}
 	kind, data, err := m.contents(ctx, c.SHA+":"+path)
+	if errors.Is(err, fs.ErrNotExist) {
+		err = m.noSuchFile(ctx, c.SHA)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("read file %s of %s: %w", path, short(c.SHA), err)
 	}
@@ -168,6 +178,16 @@ func (s *Mirrors) ReadFile(ctx context.Context, c fsm.Commit, path string) ([]by
 		return nil, fmt.Errorf("read file %s of %s: %w", path, short(c.SHA), fs.ErrNotExist)
 	}
 	return data, nil
+}
+
+// noSuchFile tells a commit without the file from a commit that is not here: of
+// that nobody may say that it has no narwhal.yml.
+func (m *mirror) noSuchFile(ctx context.Context, sha string) error {
+	ok, err := m.has(ctx, sha)
+	if err == nil && !ok {
+		err = fmt.Errorf("the commit is not here: %w", ErrNotFound)
+	}
+	return cmp.Or(err, fs.ErrNotExist)
 }
 
 // ObjectsDir is the folder that the commit's workspaces borrow objects from. It

@@ -145,7 +145,7 @@ func (m *mirror) fetchAll(ctx context.Context, batch []*want) {
 		m.endAll(ctx, batch, err)
 		return
 	}
-	if first != nil && !repositoryIsThere(first) {
+	if first != nil && !isOfSomeRef(first) {
 		m.endAll(ctx, batch, fmt.Errorf("fetch %s: %w", m.Repo, first))
 		return
 	}
@@ -157,19 +157,33 @@ func (m *mirror) fetchAll(ctx context.Context, batch []*want) {
 		}
 		// One commit that the server does not have or give makes it refuse all:
 		// that one is tried by its ref and ends here, the others go on.
-		i := named(batch, bySHA)
-		m.fetchRef(ctx, batch[i], bySHA)
+		if w := named(batch, bySHA); w != nil {
+			m.fetchRef(ctx, w, bySHA)
+		} else if len(batch) == 1 || errors.Is(bySHA, ErrTransport) || errors.Is(bySHA, ErrAuth) {
+			m.fetchRef(ctx, batch[0], bySHA)
+		} else {
+			m.fetchEach(ctx, batch)
+		}
 		if batch, err = m.missing(ctx, batch); err != nil {
 			m.endAll(ctx, batch, err)
+			return
 		}
 	}
 }
 
-// repositoryIsThere tells a fetch that could not set some ref from one that
-// reached nothing.
-func repositoryIsThere(err error) bool {
+// fetchEach is for when there is no telling whose commit it was that failed.
+func (m *mirror) fetchEach(ctx context.Context, batch []*want) {
+	for _, w := range batch {
+		err := m.fetch(ctx, wantedSHAs([]*want{w})...)
+		m.fetchRef(ctx, w, err)
+	}
+}
+
+// isOfSomeRef tells a fetch that failed for some ref, or for the objects behind
+// it, from one that reached nothing: other refs' commits can still be had.
+func isOfSomeRef(err error) bool {
 	var f *failure
-	return errors.As(err, &f) && (strings.Contains(f.said, "cannot lock ref") ||
+	return errors.As(err, &f) && (f.kind == ErrCorrupt || strings.Contains(f.said, "cannot lock ref") ||
 		strings.Contains(f.said, "unable to update local ref") || strings.Contains(f.said, "-> refs/"))
 }
 
@@ -184,23 +198,24 @@ func wantedSHAs(batch []*want) (specs []string) {
 	return specs
 }
 
-// named finds the want whose SHA the failure speaks of; else the first.
-func named(batch []*want, err error) int {
+// named finds the want whose SHA the failure speaks of, or nil.
+func named(batch []*want, err error) *want {
 	if err != nil {
-		for i, w := range batch {
+		for _, w := range batch {
 			if strings.Contains(err.Error(), w.commit.SHA) {
-				return i
+				return w
 			}
 		}
 	}
-	return 0
+	return nil
 }
 
-// fetchRef tries for one commit by its ref, and ends its want.
+// fetchRef tries for one commit by its ref, where it is still missing, and ends
+// its want. Before is how asking for it by SHA ended.
 func (m *mirror) fetchRef(ctx context.Context, w *want, before error) {
 	c := w.commit
 	err := before
-	if c.Ref != "" && c.Branch() == "" && c.Tag() == "" {
+	if err != nil && !errors.Is(err, ErrCorrupt) && c.Ref != "" && c.Branch() == "" && c.Tag() == "" {
 		err = m.fetch(ctx, "+"+c.Ref+":refs/narwhal/"+c.SHA)
 	}
 	if ctx.Err() != nil {

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"syscall"
 	"time"
+	"unicode"
 )
 
 // hardening is the configuration of every git process. It travels in the
@@ -32,7 +33,6 @@ var hardening = [][2]string{
 	{"http.followRedirects", "false"},
 	{"http.lowSpeedLimit", "1000"}, // bytes a second …
 	{"http.lowSpeedTime", "30"},    // … for as many seconds end a transfer
-	{"protocol.ext.allow", "never"},
 	{"submodule.recurse", "false"},
 	{"fetch.recurseSubmodules", "false"},
 	{"advice.detachedHead", "false"},
@@ -43,18 +43,23 @@ var hardening = [][2]string{
 	{"fetch.unpackLimit", "1"},
 	{"transfer.unpackLimit", "1"},
 	{"core.fsync", "committed,-loose-object"},
-	// What arrives is checked. The exceptions are old blemishes of honest
-	// repositories that harm no one.
+	// What arrives is checked, but for tolerated.
 	{"fetch.fsckObjects", "true"},
 	{"transfer.fsckObjects", "true"},
-	{"fetch.fsck.zeroPaddedFilemode", "ignore"},
-	{"fetch.fsck.missingSpaceBeforeDate", "ignore"},
-	{"fetch.fsck.badTimezone", "ignore"},
+	{"fetch.fsck." + tolerated[0], "ignore"},
+	{"fetch.fsck." + tolerated[1], "ignore"},
+	{"fetch.fsck." + tolerated[2], "ignore"},
 	// Nothing runs behind our back, and nothing is deleted: workspaces borrow.
 	{"gc.auto", "0"},
 	{"gc.pruneExpire", "never"},
 	{"maintenance.auto", "false"},
 }
+
+// tolerated are old blemishes of honest repositories that harm no one.
+var tolerated = [...]string{"zeroPaddedFilemode", "missingSpaceBeforeDate", "badTimezone"}
+
+// blemishes is tolerated as git index-pack takes it.
+func blemishes() string { return strings.Join(tolerated[:], "=ignore,") + "=ignore" }
 
 // git runs the git command line. It holds no state.
 type git struct {
@@ -192,13 +197,19 @@ func classify(said string) error {
 	return ErrTransport
 }
 
-// firstLines keeps an error short enough for a build's page.
+// firstLines keeps an error short enough for a build's page. What a server says
+// is in it: control characters, which could steer a terminal, are not.
 func firstLines(said string, err error) string {
 	if said == "" {
 		return err.Error()
 	}
 	lines := strings.Split(said, "\n")
-	return strings.Join(lines[:min(len(lines), 4)], "; ")
+	return strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) {
+			return -1
+		}
+		return r
+	}, strings.Join(lines[:min(len(lines), 4)], "; "))
 }
 
 // excerpt keeps the beginning of what is written, up to limit bytes, and lets the

@@ -93,7 +93,9 @@ func (s *Mirrors) of(c fsm.Commit) (*mirror, error) {
 		}
 		s.mirrors[name] = m
 	}
-	m.remote = r
+	if m.remote != r { // it was found at Open, and nobody has it yet
+		m.remote = r
+	}
 	return m, nil
 }
 
@@ -159,7 +161,7 @@ func sound(dir string) bool {
 // make creates the mirror's folder where there is none that is sound, and
 // clears the locks that a killed git left. The caller holds the slot.
 func (m *mirror) make() error {
-	if m.made {
+	if m.made && sound(m.dir) {
 		return nil
 	}
 	if l, ok := readLabel(m.dir); !ok || l.Source != m.Source || l.Hash != m.Hash || !sound(m.dir) {
@@ -185,10 +187,11 @@ func (m *mirror) create() error {
 	if err != nil {
 		return err
 	}
-	config := "[core]\n\trepositoryformatversion = 0\n\tbare = true\n[gc]\n\tauto = 0\n\tpruneExpire = never\n"
+	config := "[core]\n\trepositoryformatversion = 0\n\tbare = true\n"
 	if m.Hash == "sha256" {
 		config = "[core]\n\trepositoryformatversion = 1\n\tbare = true\n[extensions]\n\tobjectFormat = sha256\n"
 	}
+	config += "[gc]\n\tauto = 0\n\tpruneExpire = never\n" // for people who run git here
 	data, err := json.Marshal(m.label)
 	if err != nil {
 		return err
@@ -216,18 +219,23 @@ func (m *mirror) create() error {
 // clearLeftovers removes locks and half-written packs. Nobody else writes here
 // while the caller holds the slot, so all of them are a dead process's.
 func (m *mirror) clearLeftovers() error {
+	objects := filepath.Join(m.dir, "objects")
 	return filepath.WalkDir(m.dir, func(path string, d fs.DirEntry, err error) error {
 		if err != nil {
 			return err
 		}
 		name := d.Name()
 		if d.IsDir() {
-			if filepath.Dir(path) == filepath.Join(m.dir, "objects") && len(name) == 2 {
+			if filepath.Dir(path) == objects && len(name) == 2 {
 				return fs.SkipDir
 			}
 			return nil
 		}
-		if strings.HasSuffix(name, ".lock") || strings.HasPrefix(name, "tmp_") {
+		left := strings.HasSuffix(name, ".lock") || path == filepath.Join(m.dir, "packed-refs.new")
+		if strings.HasPrefix(path, objects+"/") { // a branch may be called tmp_x
+			left = left || strings.HasPrefix(name, "tmp_") || strings.HasSuffix(name, ".keep")
+		}
+		if left {
 			return os.Remove(path)
 		}
 		return nil

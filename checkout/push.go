@@ -52,7 +52,7 @@ func (m *mirror) importOne(ctx context.Context, w *want) (err error) {
 			return fmt.Errorf("it needs commit %s, which is not here: %w", short(need), errors.Join(ErrNotFound, err))
 		}
 	}
-	args := []string{"index-pack", "--stdin", "--fix-thin", "--strict", "--threads=1"}
+	args := []string{"index-pack", "--stdin", "--fix-thin", "--strict=" + blemishes(), "--threads=1"}
 	if err := m.git.run(ctx, call{gitDir: m.dir, stdin: pack}, args...); err != nil {
 		var said *failure
 		if errors.As(err, &said) && said.kind == ErrTransport {
@@ -66,15 +66,15 @@ func (m *mirror) importOne(ctx context.Context, w *want) (err error) {
 	return m.keep(w.commit.SHA)
 }
 
-// keep gives a commit a ref of its own.
+// keep gives a commit a ref of its own, by way of a lock as git does.
 func (m *mirror) keep(sha string) error {
 	path := filepath.Join(m.dir, "refs", "narwhal", sha)
-	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return err
-	}
 	// pack-refs takes empty folders away.
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return err
 	}
-	return writeSynced(path, []byte(sha+"\n"))
+	if err := writeSynced(path+".lock", []byte(sha+"\n")); err != nil {
+		return err
+	}
+	return os.Rename(path+".lock", path)
 }

@@ -44,11 +44,17 @@ func (m *mirror) forgetRefs() {
 	m.refs = nil
 }
 
-// packRefs writes git's packed-refs file; own wins over known.
+// packRefs writes git's packed-refs file; own wins over known, and over those
+// that git can't have beside it: a name is a ref or a folder of refs.
 func packRefs(known []ref, own map[string]string) string {
 	all := make(map[string]string, len(known)+len(own))
 	for _, r := range known {
 		all[r.name] = r.oid
+	}
+	for name := range own {
+		maps.DeleteFunc(all, func(other, _ string) bool {
+			return strings.HasPrefix(other, name+"/") || strings.HasPrefix(name, other+"/")
+		})
 	}
 	maps.Copy(all, own)
 	var b strings.Builder

@@ -16,7 +16,7 @@ var (
 	hostPattern   = regexp.MustCompile(`^(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_])?)(:[0-9]{1,5})?$`)
 	userPattern   = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.-]*$`)
 	encodedCtl    = regexp.MustCompile(`(?i)%(0[0-9a-f]|1[0-9a-f]|7f)`)
-	userinfo      = regexp.MustCompile(`://[^/\s]*@`)
+	userinfo      = regexp.MustCompile(`://\S*@`) // a secret may hold slashes
 	unfitForNames = regexp.MustCompile(`[^A-Za-z0-9._-]+`)
 )
 
@@ -76,7 +76,10 @@ func splitRemote(raw string) (r remote, why string) {
 			return r, "its user is not one"
 		}
 	}
-	if scheme == "file" && u.Host == "" && strings.HasPrefix(u.Path, "/") {
+	if scheme == "file" {
+		if u.Host != "" || !strings.HasPrefix(u.Path, "/") {
+			return r, "it is not file:///path"
+		}
 		return r, ""
 	}
 	if !hostPattern.MatchString(u.Host) {

@@ -49,11 +49,7 @@ func (w *workspace) addSubmodules(ctx context.Context, dir, origin string, nesti
 		return err
 	}
 	for _, sub := range subs {
-		path := filepath.Join(dir, sub.path)
-		if _, err := os.Lstat(filepath.Join(path, ".git")); errors.Is(err, os.ErrNotExist) {
-			continue // it is in .gitmodules but not in the tree
-		}
-		if err := w.addSubmodules(ctx, path, sub.url, nesting+1); err != nil {
+		if err := w.addSubmodules(ctx, filepath.Join(dir, sub.path), sub.url, nesting+1); err != nil {
 			return err
 		}
 	}
@@ -63,7 +59,8 @@ func (w *workspace) addSubmodules(ctx context.Context, dir, origin string, nesti
 type submodule struct{ name, path, url string }
 
 // submodules joins what .gitmodules says of paths with the URLs that git has
-// resolved into the configuration.
+// resolved into the configuration. Only those are given that the commit has a
+// submodule at: any other path could lead through a link to another job's .git.
 func (w *workspace) submodules(ctx context.Context, c call) ([]submodule, error) {
 	urls, err := w.settings(ctx, c, "--local", `^submodule\..*\.url$`)
 	if err != nil {
@@ -73,16 +70,35 @@ func (w *workspace) submodules(ctx context.Context, c call) ([]submodule, error)
 	if err != nil {
 		return nil, err
 	}
+	links, err := w.gitlinks(ctx, c)
+	if err != nil {
+		return nil, err
+	}
 	var subs []submodule
 	for key, url := range urls {
 		name := strings.TrimSuffix(strings.TrimPrefix(key, "submodule."), ".url")
-		path := paths["submodule."+name+".path"]
-		if !filepath.IsLocal(path) {
-			return nil, fmt.Errorf("submodule %q: path %q: %w", name, path, ErrInvalid)
+		path := filepath.Clean(paths["submodule."+name+".path"])
+		if links[path] {
+			subs = append(subs, submodule{name: name, path: path, url: url})
 		}
-		subs = append(subs, submodule{name: name, path: path, url: url})
 	}
 	return subs, nil
+}
+
+// gitlinks are the paths at which the index has a submodule.
+func (w *workspace) gitlinks(ctx context.Context, c call) (map[string]bool, error) {
+	var out bytes.Buffer
+	c.stdout = &out
+	if err := w.mirror.git.run(ctx, c, "ls-files", "--stage", "-z"); err != nil {
+		return nil, locally(err)
+	}
+	links := map[string]bool{}
+	for entry := range strings.SplitSeq(out.String(), "\x00") {
+		if facts, path, found := strings.Cut(entry, "\t"); found && strings.HasPrefix(facts, "160000 ") {
+			links[path] = true
+		}
+	}
+	return links, nil
 }
 
 func (w *workspace) settings(ctx context.Context, c call, where, pattern string) (map[string]string, error) {

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/codepr/narwhal/fsm"
@@ -94,8 +95,12 @@ func (w *workspace) writeGitDir(ctx context.Context) error {
 		"packed-refs":             packed,
 	}
 	if w.clone.Depth > 0 {
-		if files["shallow"], err = w.shallow(ctx); err != nil {
+		edge, err := w.shallow(ctx)
+		if err != nil {
 			return err
+		}
+		if edge != "" { // the file alone, though empty, means shallow
+			files["shallow"] = edge
 		}
 	}
 	for _, d := range []string{"objects/info", "refs"} {
@@ -131,18 +136,22 @@ func (w *workspace) config() string {
 }
 
 // packedRefs is the remote's branches and tags as git clone would leave them. The
-// commit's own branch stands at the commit, wherever the server's is by now.
+// commit's own branch stands at the commit, wherever the server's is by now. A
+// shallow clone has that branch, or the commit's own tag, and no other.
 func (w *workspace) packedRefs(ctx context.Context) (string, error) {
 	own := map[string]string{}
 	if branch := w.commit.Branch(); branch != "" {
 		own["refs/remotes/origin/"+branch] = w.commit.SHA
 	}
-	var known []ref
-	if w.clone.Depth == 0 { // a shallow clone is of one branch
-		var err error
-		if known, err = w.mirror.clonedRefs(ctx); err != nil {
-			return "", err
-		}
+	if w.clone.Depth > 0 && w.commit.Tag() == "" {
+		return packRefs(nil, own), nil
+	}
+	known, err := w.mirror.clonedRefs(ctx)
+	if err != nil {
+		return "", err
+	}
+	if w.clone.Depth > 0 {
+		known = slices.DeleteFunc(slices.Clone(known), func(r ref) bool { return r.name != w.commit.Ref })
 	}
 	return packRefs(known, own), nil
 }

@@ -90,8 +90,11 @@ func (c *Cluster) decideStart() error {
 		return err
 	}
 	if id != nil && id.Left {
-		if len(c.cfg.Join) == 0 {
+		if len(c.cfg.Join) == 0 || c.cfg.Token == "" {
 			return fmt.Errorf("%w: node %s of cluster %s; start it with --join and --token to come back as a new one, or remove %s", ErrLeft, id.NodeID, id.ClusterID, c.cfg.DataDir)
+		}
+		if _, err := parseToken(c.cfg.Token); err != nil {
+			return err // before anything is forgotten: an empty directory might found a cluster
 		}
 		if err := c.forget(); err != nil {
 			return err

@@ -292,7 +292,17 @@ func TestLeave(t *testing.T) {
 		t.Errorf("start after leaving: %v", err)
 	}
 	cfg := a.cfg
-	cfg.Join, cfg.Token = []string{b.Addr().String()}, b.Token()
+	cfg.Join = []string{b.Addr().String()} // as a unit file may say: it is no way back without a token
+	for token, want := range map[string]error{"": ErrLeft, "NWL1-nonsense": ErrToken} {
+		cfg.Token = token
+		if _, err := Open(cfg, &journal{}, testLog(t)); !errors.Is(err, want) {
+			t.Errorf("start after leaving, to join with the token %q: %v", token, err)
+		}
+		if id, err := loadIdentity(cfg.DataDir); err != nil || id == nil {
+			t.Errorf("the identity of a node that left is gone with nothing in its place: %v, %v", id, err)
+		}
+	}
+	cfg.Token = b.Token()
 	again := start(t, cfg)
 	if again.nodeID == a.nodeID {
 		t.Error("a node that left came back as the same")

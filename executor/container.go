@@ -2,7 +2,6 @@ package executor
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -10,6 +9,7 @@ import (
 
 	"github.com/containerd/errdefs"
 	"github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/api/types/filters"
 	"github.com/docker/docker/api/types/mount"
 	"github.com/docker/docker/api/types/network"
 
@@ -134,11 +134,28 @@ func (d *Docker) ensureNetwork(ctx context.Context) error {
 	}
 }
 
-// RemoveNetwork removes the node's network, for a node that leaves for good.
+// RemoveNetwork removes the node's network where no container of the node's is
+// left, also none that an adopting process would start. It is for a process that
+// ends: nobody else would ever do it, and the next Start makes it again.
 func (d *Docker) RemoveNetwork(ctx context.Context) error {
-	err := d.api.NetworkRemove(ctx, d.networkName())
+	left, err := d.api.ContainerList(ctx, container.ListOptions{All: true, Filters: d.ours()})
+	if err != nil {
+		return fmt.Errorf("remove network: %w", err)
+	}
+	if len(left) > 0 {
+		return nil
+	}
+	err = d.api.NetworkRemove(ctx, d.networkName())
 	if err == nil || errdefs.IsNotFound(err) {
 		return nil
 	}
-	return errors.Join(errors.New("remove network"), err)
+	return fmt.Errorf("remove network: %w", err)
+}
+
+// ours matches what has this cluster's and node's labels.
+func (d *Docker) ours() filters.Args {
+	return filters.NewArgs(
+		filters.Arg("label", labelCluster+"="+d.cfg.Cluster),
+		filters.Arg("label", labelNode+"="+string(d.cfg.Node)),
+	)
 }

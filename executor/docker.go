@@ -237,11 +237,7 @@ func (d *Docker) Adopt(ctx context.Context, t Task) (Run, error) {
 
 // Sweep removes this cluster's and node's containers that keep doesn't name.
 func (d *Docker) Sweep(ctx context.Context, keep func(fsm.AttemptRef) bool) error {
-	ours := filters.NewArgs(
-		filters.Arg("label", labelCluster+"="+d.cfg.Cluster),
-		filters.Arg("label", labelNode+"="+string(d.cfg.Node)),
-	)
-	found, err := d.api.ContainerList(ctx, container.ListOptions{All: true, Filters: ours})
+	found, err := d.api.ContainerList(ctx, container.ListOptions{All: true, Filters: d.ours()})
 	if err != nil {
 		return fmt.Errorf("sweep containers: %w", err)
 	}

@@ -99,8 +99,13 @@ func (p *Process) Start(ctx context.Context, t Task) (Run, error) {
 	return r, nil
 }
 
-// Adopt finds nothing: what ran within another process ended with it.
-func (p *Process) Adopt(_ context.Context, t Task) (Run, error) {
+// Adopt finds nothing: an attempt ends with the narwhal that runs it. Its processes
+// don't, if that was killed, so they are ended before anyone hears that it is gone,
+// and runs it elsewhere.
+func (p *Process) Adopt(ctx context.Context, t Task) (Run, error) {
+	if err := p.Sweep(ctx, nil); err != nil {
+		return nil, fmt.Errorf("adopt attempt %s: %w", t.Ref, err)
+	}
 	return nil, fmt.Errorf("adopt attempt %s: %w: processes don't outlive the narwhal that runs them", t.Ref, ErrGone)
 }
 

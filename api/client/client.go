@@ -19,7 +19,9 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/codepr/narwhal/api"
@@ -59,6 +61,7 @@ type Client struct {
 	token    string
 	patience time.Duration
 	http     *http.Client
+	seen     atomic.Uint64 // the newest index of an answer: reads wait for it
 }
 
 // New makes a client. It connects to nothing.
@@ -141,6 +144,7 @@ func (c *Client) send(ctx context.Context, r *request) (*http.Response, error) {
 	for _, addr := range c.addrs {
 		resp, err := c.sendTo(ctx, addr, r)
 		if err == nil {
+			c.note(resp)
 			return check(resp)
 		}
 		if ctx.Err() != nil {
@@ -158,7 +162,7 @@ func (c *Client) send(ctx context.Context, r *request) (*http.Response, error) {
 func (c *Client) sendTo(ctx context.Context, addr *url.URL, r *request) (*http.Response, error) {
 	target := *addr
 	target.Path += r.path
-	target.RawQuery = r.query.Encode()
+	target.RawQuery = c.withIndex(r).Encode()
 	for hop := range maxRedirects {
 		req, err := c.build(ctx, &target, r)
 		if err != nil {
@@ -182,6 +186,32 @@ func (c *Client) sendTo(ctx context.Context, addr *url.URL, r *request) (*http.R
 		target = *next
 	}
 	return nil, fmt.Errorf("%w: the nodes send from one to another", errLeaderAway)
+}
+
+// withIndex has a read wait until the node that is asked knows all that this client
+// has been told: a node that follows the log is a moment behind the leader, and
+// would not know the build that was just made there.
+func (c *Client) withIndex(r *request) url.Values {
+	seen := c.seen.Load()
+	if r.method != http.MethodGet || seen == 0 {
+		return r.query
+	}
+	q := url.Values{"index": {strconv.FormatUint(seen, 10)}}
+	for key, values := range r.query {
+		q[key] = values
+	}
+	return q
+}
+
+// note remembers the index of an answer.
+func (c *Client) note(resp *http.Response) {
+	index, err := strconv.ParseUint(resp.Header.Get(api.HeaderIndex), 10, 64)
+	for err == nil {
+		seen := c.seen.Load()
+		if index <= seen || c.seen.CompareAndSwap(seen, index) {
+			return
+		}
+	}
 }
 
 func (c *Client) build(ctx context.Context, target *url.URL, r *request) (*http.Request, error) {

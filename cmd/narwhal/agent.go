@@ -57,7 +57,7 @@ func agentCommand() *cobra.Command {
 }
 
 func (c *agentConfig) complete() error {
-	if err := errors.Join(c.log.complete(), readInto(&c.amqp, c.amqpFile, "--amqp", "--amqp-file"), c.webhooks.complete()); err != nil {
+	if err := errors.Join(c.log.complete(), readBroker(&c.amqp, c.amqpFile), c.webhooks.complete(c.protocols)); err != nil {
 		return err
 	}
 	if c.amqp == "" {

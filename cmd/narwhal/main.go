@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -77,20 +78,36 @@ func newRoot() *cobra.Command {
 		Version:       version,
 		SilenceErrors: true,
 		SilenceUsage:  true,
+		Args:          noCommand,
+		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
+	root.SuggestionsMinimumDistance = 2
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usage("%w; see `%s --help`", err, cmd.CommandPath())
 	})
 	root.AddCommand(nodeCommand(), agentCommand(), recoverCommand(), superviseCommand())
 	root.AddCommand(clientCommands()...)
+	root.InitDefaultCompletionCmd()
 	for _, cmd := range root.Commands() {
 		checkUsage(cmd)
 	}
 	return root
 }
 
-// checkUsage makes wrong arguments end with the status of usage errors, and lets
-// every flag be given by its environment variable.
+// noCommand says that what was given is no command. Cobra says it too, but not so
+// that it can be told from a failure.
+func noCommand(root *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	hint := ""
+	if like := root.SuggestionsFor(args[0]); len(like) > 0 {
+		hint = fmt.Sprintf(", did you mean %s?", strings.Join(like, " or "))
+	}
+	return usage("unknown command %q%s; see `%s --help`", args[0], hint, root.CommandPath())
+}
+
+// checkUsage makes wrong arguments end with the status of usage errors.
 func checkUsage(cmd *cobra.Command) {
 	args := cmd.Args
 	cmd.Args = func(c *cobra.Command, given []string) error {

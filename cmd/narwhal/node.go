@@ -3,7 +3,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
@@ -14,8 +13,10 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/codepr/narwhal/agent"
 	"github.com/codepr/narwhal/cluster"
 	"github.com/codepr/narwhal/link"
+	"github.com/codepr/narwhal/pipeline"
 )
 
 // nodeConfig is what `narwhal node` was started with.
@@ -48,6 +49,9 @@ type nodeConfig struct {
 	grace                    time.Duration
 	logLimit, keepLogs       string
 	log                      logConfig
+
+	offered             pipeline.Resources // of cpu, memory and disk; 0 where not given
+	logBytes, keepBytes int64              // of logLimit and keepLogs
 }
 
 func nodeCommand() *cobra.Command {
@@ -82,7 +86,7 @@ func nodeCommand() *cobra.Command {
 
 func (c *nodeConfig) flags(f *pflag.FlagSet) {
 	f.StringVar(&c.dataDir, "data-dir", "/var/lib/narwhal", "where the node keeps its identity, log and builds")
-	f.StringVar(&c.name, "name", "", "the node's `name` for people (default the host's)")
+	f.StringVar(&c.name, "name", "", "the node's `name` for people (default: the host's)")
 	f.StringVar(&c.listen, "listen", ":9797", "`host:port` of the HTTP API")
 	f.StringVar(&c.apiAdvertise, "api-advertise", "", "`host:port` that others reach the HTTP API at (default: found out)")
 	f.StringVar(&c.clusterListen, "cluster-listen", ":9898", "`host:port` of everything node to node, TCP and UDP")
@@ -118,6 +122,9 @@ func (c *nodeConfig) complete() error {
 	if !slices.Contains([]string{"docker", "process"}, c.executor) {
 		return fmt.Errorf("--executor %q: want docker or process", c.executor)
 	}
+	if c.dataDir == "" {
+		return errors.New("--data-dir is empty")
+	}
 	if c.voterOnly && c.noVoter {
 		return errors.New("--voter-only and --no-voter exclude each other")
 	}
@@ -127,17 +134,29 @@ func (c *nodeConfig) complete() error {
 	if c.heartbeat < 50*time.Millisecond {
 		return fmt.Errorf("--heartbeat %s: want 50ms or more; a busy machine elects all the time below", c.heartbeat)
 	}
+	if c.grace <= 0 {
+		return fmt.Errorf("--stop-grace %s: want more than 0", c.grace)
+	}
 	if err := readInto(&c.token, c.tokenFile, "--token", "--token-file"); err != nil {
 		return err
 	}
-	if err := readInto(&c.amqp, c.amqpFile, "--amqp", "--amqp-file"); err != nil {
+	if err := readBroker(&c.amqp, c.amqpFile); err != nil {
 		return err
 	}
 	if err := c.log.complete(); err != nil {
 		return err
 	}
-	if err := c.webhooks.complete(); err != nil {
+	if err := c.webhooks.complete(c.protocols); err != nil {
 		return err
+	}
+	if err := c.sizes(); err != nil {
+		return err
+	}
+	if err := (cluster.Config{DataDir: c.dataDir, Bind: c.clusterListen}).Validate(); err != nil {
+		return fmt.Errorf("--cluster-listen: %w", err)
+	}
+	if err := (cluster.Config{DataDir: c.dataDir, Join: c.join}).Validate(); err != nil {
+		return fmt.Errorf("--join: %w", err)
 	}
 	if c.name == "" {
 		host, err := os.Hostname()
@@ -155,6 +174,31 @@ func (c *nodeConfig) complete() error {
 	return err
 }
 
+// sizes reads what is given in bytes and CPUs, so that a wrong one ends the
+// process before it has founded or joined anything.
+func (c *nodeConfig) sizes() error {
+	for _, given := range []struct {
+		flag, text string
+		value      *int64
+		parse      func(string) (int64, error)
+	}{
+		{"--cpu", c.cpu, &c.offered.CPU, pipeline.ParseCPU},
+		{"--memory", c.memory, &c.offered.Memory, pipeline.ParseSize},
+		{"--disk", c.disk, &c.offered.Disk, pipeline.ParseSize},
+		{"--log-limit", c.logLimit, &c.logBytes, pipeline.ParseSize},
+		{"--keep-logs", c.keepLogs, &c.keepBytes, pipeline.ParseSize},
+	} {
+		if given.text == "" {
+			continue // for the default
+		}
+		var err error
+		if *given.value, err = given.parse(given.text); err != nil {
+			return fmt.Errorf("%s %q: %w", given.flag, given.text, err)
+		}
+	}
+	return nil
+}
+
 // readInto fills value from file; both given is an error.
 func readInto(value *string, file, flag, fileFlag string) error {
 	if file == "" {
@@ -168,6 +212,18 @@ func readInto(value *string, file, flag, fileFlag string) error {
 		return fmt.Errorf("%s: %w", fileFlag, err)
 	}
 	*value = secret
+	return nil
+}
+
+// readBroker reads and checks RabbitMQ's URL, which may be left out. The error
+// shows no part of it: where it can't be parsed, no part is surely not the password.
+func readBroker(url *string, file string) error {
+	if err := readInto(url, file, "--amqp", "--amqp-file"); err != nil || *url == "" {
+		return err
+	}
+	if (agent.Broker{URL: *url}).Validate() != nil {
+		return errors.New("--amqp: want amqp://user:password@host:5672/, where what is special in a URL is escaped, such as %2F for / in a password")
+	}
 	return nil
 }
 
@@ -228,38 +284,4 @@ func reachable(advertised string, bound net.Addr, peers []string) (string, error
 		return "", fmt.Errorf("find this host's address: %w", err)
 	}
 	return net.JoinHostPort(host, fmt.Sprint(addr.Port)), nil
-}
-
-// logConfig is how the process itself logs.
-type logConfig struct {
-	level  string
-	format string
-}
-
-func (c *logConfig) flags(f *pflag.FlagSet) {
-	f.StringVar(&c.level, "log-level", "info", "what to log of narwhal itself: `debug`, info, warn or error")
-	f.StringVar(&c.format, "log-format", "text", "how: `text` or json")
-}
-
-func (c *logConfig) logger(to *os.File) *slog.Logger {
-	var level slog.Level
-	if err := level.UnmarshalText([]byte(c.level)); err != nil {
-		level = slog.LevelInfo
-	}
-	opts := &slog.HandlerOptions{Level: level}
-	if c.format == "json" {
-		return slog.New(slog.NewJSONHandler(to, opts))
-	}
-	return slog.New(slog.NewTextHandler(to, opts))
-}
-
-func (c *logConfig) complete() error {
-	var level slog.Level
-	if err := level.UnmarshalText([]byte(c.level)); err != nil {
-		return fmt.Errorf("--log-level %q: want debug, info, warn or error", c.level)
-	}
-	if c.format != "text" && c.format != "json" {
-		return fmt.Errorf("--log-format %q: want text or json", c.format)
-	}
-	return nil
 }

@@ -23,8 +23,8 @@ func (c *webhookConfig) flags(f *pflag.FlagSet) {
 	f.StringSliceVar(&c.hosts, "github-host", []string{"github.com"}, "the `hosts` whose repositories a GitHub webhook may name")
 }
 
-// complete reads the secrets.
-func (c *webhookConfig) complete() error {
+// complete reads the secrets, and checks them and the protocols of what they let in.
+func (c *webhookConfig) complete(protocols []string) error {
 	c.secrets = make(map[string]string)
 	for _, word := range c.secretFiles {
 		pattern, file, ok := strings.Cut(word, "=")
@@ -40,6 +40,12 @@ func (c *webhookConfig) complete() error {
 			continue
 		}
 		c.secrets[pattern] = secret
+	}
+	if err := (agent.Config{Secret: c.secret, Secrets: c.secrets}).Validate(); err != nil {
+		return fmt.Errorf("--webhook-secret or --webhook-secret-file: %w", err)
+	}
+	if err := (agent.Config{Protocols: protocols}).Validate(); err != nil {
+		return fmt.Errorf("--allow-protocol: %w", err)
 	}
 	return nil
 }

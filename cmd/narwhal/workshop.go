@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -74,6 +75,7 @@ func newWorkshop(cfg nodeConfig, id cluster.Identity, who leaders, c *cluster.Cl
 		Leader: stream, Checkout: w.mirrors, Executor: exec, Load: runner.Sampler(cfg.dataDir), Log: log,
 		LeaveRunning: exec.Name() == "docker",
 		Beat:         min(link.DefaultBeat, cfg.suspect/3), Lease: lease, FenceGrace: cfg.lost / 10, Lost: cfg.lost, Grace: cfg.grace,
+		LogBytes: cfg.keepBytes,
 	})
 	if err != nil {
 		w.Close()
@@ -89,14 +91,10 @@ type anExecutor interface {
 }
 
 func newExecutor(cfg nodeConfig, id cluster.Identity, log *slog.Logger) (anExecutor, error) {
-	limit, err := pipeline.ParseSize(cfg.logLimit)
-	if err != nil {
-		return nil, usage("--log-limit: %w", err)
-	}
 	node := fsm.NodeID(id.NodeID)
 	if cfg.executor == "process" {
 		return executor.NewProcess(executor.ProcessConfig{
-			Node: node, Attempts: filepath.Join(cfg.dataDir, "attempts"), Grace: cfg.grace, LogLimit: limit,
+			Node: node, Attempts: filepath.Join(cfg.dataDir, "attempts"), Grace: cfg.grace, LogLimit: cfg.logBytes,
 		}, log), nil
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 15*time.Second)
@@ -109,12 +107,20 @@ func newExecutor(cfg nodeConfig, id cluster.Identity, log *slog.Logger) (anExecu
 		return nil, fmt.Errorf("find this program: %w", err)
 	}
 	return executor.NewDocker(executor.DockerConfig{
-		Binary: binary, Cluster: id.ClusterID, Node: node, Grace: cfg.grace, LogLimit: limit,
+		Binary: binary, Cluster: id.ClusterID, Node: node, Grace: cfg.grace, LogLimit: cfg.logBytes,
 	}, log)
 }
 
-// Close lets go of the mirrors and the executor, after Run.
+// Close lets go of the mirrors and the executor, after Run. Jobs that are left to
+// be adopted keep what they run in.
 func (w *workshop) Close() {
+	if docker, ok := w.executor.(*executor.Docker); ok {
+		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		defer cancel()
+		if err := docker.RemoveNetwork(ctx); err != nil {
+			w.log.Warn("leave this node's network in the engine", "error", err)
+		}
+	}
 	if w.executor != nil {
 		if err := w.executor.Close(); err != nil {
 			w.log.Warn("close executor", "error", err)
@@ -148,22 +154,9 @@ func (c *nodeConfig) capacity() (pipeline.Resources, error) {
 	if err != nil {
 		return r, err
 	}
-	for _, given := range []struct {
-		flag, text string
-		value      *int64
-		parse      func(string) (int64, error)
-	}{
-		{"--cpu", c.cpu, &r.CPU, pipeline.ParseCPU},
-		{"--memory", c.memory, &r.Memory, pipeline.ParseSize},
-		{"--disk", c.disk, &r.Disk, pipeline.ParseSize},
-	} {
-		if given.text == "" {
-			continue
-		}
-		if *given.value, err = given.parse(given.text); err != nil {
-			return r, usage("%s: %w", given.flag, err)
-		}
-	}
+	r.CPU = cmp.Or(c.offered.CPU, r.CPU)
+	r.Memory = cmp.Or(c.offered.Memory, r.Memory)
+	r.Disk = cmp.Or(c.offered.Disk, r.Disk)
 	return r, nil
 }
 

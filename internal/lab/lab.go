@@ -3,7 +3,8 @@
 // tests, the demo and the benchmarks. It knows the binary from outside only: its
 // flags, the files that it leaves for the command line, and its API.
 //
-// Invariant: what Start has started is gone when Close returns, by process ID.
+// Invariant: what Start has started is gone when Close returns, by process ID, and
+// so are the steps that its nodes left.
 //
 // Start reading at Start.
 package lab
@@ -16,6 +17,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/codepr/narwhal/api/client"
@@ -91,11 +93,19 @@ func (l *Lab) start(ctx context.Context) error {
 }
 
 // Add starts one more node.
-func (l *Lab) Add(ctx context.Context) (*Node, error) {
-	n := l.node(fmt.Sprintf("n%d", len(l.Nodes)+1))
+func (l *Lab) Add(ctx context.Context, args ...string) (*Node, error) {
+	n := l.Spare(args...)
 	n.joins = l.Nodes[0]
-	l.Nodes = append(l.Nodes, n)
 	return n, n.Start(ctx)
+}
+
+// Spare makes a node that is not started, and that nothing tells whom to join but
+// its own flags.
+func (l *Lab) Spare(args ...string) *Node {
+	n := l.node(fmt.Sprintf("n%d", len(l.Nodes)+1))
+	n.Args = args
+	l.Nodes = append(l.Nodes, n)
+	return n
 }
 
 // Voters is how many of n nodes vote.
@@ -113,10 +123,13 @@ func Voters(n int) int {
 // Settle waits until the nodes that run have as many voters as they should, one
 // leader, and take jobs.
 func (l *Lab) Settle(ctx context.Context) error {
-	want := 0
+	want, witnesses := 0, 0
 	for _, n := range l.Nodes {
 		if n.Running() {
 			want++
+		}
+		if n.Running() && slices.Contains(n.Args, "--voter-only") {
+			witnesses++
 		}
 	}
 	return Await(ctx, "the cluster to settle", func(ctx context.Context) (bool, error) {
@@ -140,7 +153,7 @@ func (l *Lab) Settle(ctx context.Context) error {
 				leads++
 			}
 		}
-		if voters < Voters(want) || offering < want || leads != 1 {
+		if voters < Voters(want) || offering < want-witnesses || leads != 1 {
 			return false, fmt.Errorf("%d voters, %d nodes that take jobs, %d leaders", voters, offering, leads)
 		}
 		return true, nil
@@ -152,7 +165,7 @@ func (l *Lab) Client() (*client.Client, error) {
 	var addrs []string
 	token := ""
 	for _, n := range l.Nodes {
-		if n.Running() {
+		if n.Running() && n.API != "" {
 			addrs = append(addrs, n.API)
 			token = n.Token
 		}
@@ -194,7 +207,7 @@ func (l *Lab) Close() error {
 	}
 	var errs []error
 	for _, n := range l.Nodes {
-		errs = append(errs, n.Kill())
+		errs = append(errs, n.Crash())
 	}
 	return errors.Join(append(errs, os.RemoveAll(l.opts.Dir))...)
 }

@@ -5,9 +5,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -15,6 +17,7 @@ import (
 
 	"github.com/codepr/narwhal/api/client"
 	"github.com/codepr/narwhal/fsm"
+	"github.com/codepr/narwhal/supervise"
 )
 
 // Node is one narwhal process, or the place where one was.
@@ -50,6 +53,11 @@ func (n *Node) Start(ctx context.Context) error {
 	if err := n.Launch(); err != nil {
 		return err
 	}
+	return n.Up(ctx)
+}
+
+// Up waits until the API of a process that was launched answers.
+func (n *Node) Up(ctx context.Context) error {
 	return Await(ctx, n.Name+" to answer", func(ctx context.Context) (bool, error) {
 		if !n.Running() {
 			return false, fmt.Errorf("%s ended: %w; its log: %s", n.Name, n.Exit(), n.Log())
@@ -80,7 +88,7 @@ func (n *Node) Launch() error {
 	if n.joins != nil {
 		args = append(args, "--join", n.joins.cluster)
 		if n.ID == "" {
-			args = append(args, "--token-file", filepath.Join(n.joins.Dir, "join-token"))
+			args = append(args, "--token-file", n.joins.JoinToken())
 		}
 	}
 	log, err := os.OpenFile(n.logPath(), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
@@ -140,10 +148,25 @@ func (n *Node) read() error {
 	return nil
 }
 
-// Move gives the node another address for its next start.
-func (n *Node) Move(host string) {
-	n.Host, n.cluster = host, ""
+// Move gives the node another address for its next start. The ports stay.
+func (n *Node) Move(host string) error {
+	_, listen, err := net.SplitHostPort(strings.TrimPrefix(n.API, "http://"))
+	if err != nil {
+		return fmt.Errorf("move %s: %w", n.Name, err)
+	}
+	_, cluster, err := net.SplitHostPort(n.cluster)
+	if err != nil {
+		return fmt.Errorf("move %s: %w", n.Name, err)
+	}
+	n.Host, n.API, n.cluster = host, "http://"+net.JoinHostPort(host, listen), net.JoinHostPort(host, cluster)
+	return nil
 }
+
+// Cluster is the host:port to join it at.
+func (n *Node) Cluster() string { return n.cluster }
+
+// JoinToken is the file that holds the token of the node's cluster.
+func (n *Node) JoinToken() string { return filepath.Join(n.Dir, "join-token") }
 
 // Running reports whether the process is there.
 func (n *Node) Running() bool {
@@ -161,6 +184,21 @@ func (n *Node) Exit() error {
 
 // Kill ends the process as a crash would, and waits until it is gone.
 func (n *Node) Kill() error { return n.end(syscall.SIGKILL, 10*time.Second) }
+
+// Crash ends the process and its steps, as the machine's end would: the steps of a
+// process alone live on until it is started again.
+func (n *Node) Crash() error {
+	if err := n.Kill(); err != nil {
+		return err
+	}
+	_, err := supervise.KillAll(n.owns)
+	return err
+}
+
+// owns reports whether a process is one of the node's steps.
+func (n *Node) owns(p supervise.Proc) bool {
+	return n.ID != "" && slices.Contains(p.Environ(), "NARWHAL_NODE_ID="+string(n.ID))
+}
 
 // Stop ends the process as an operator would.
 func (n *Node) Stop() error { return n.end(syscall.SIGTERM, 30*time.Second) }

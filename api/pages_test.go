@@ -1,0 +1,154 @@
+package api_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/codepr/narwhal/fsm"
+	"github.com/codepr/narwhal/pipeline"
+)
+
+// hostile is what a commit's author or a job could put on a page.
+const hostile = `<script>alert(1)</script>"'><img src=x onerror=alert(2)>`
+
+// browser signs in at a node and gives the cookie.
+func (n *node) browser() string {
+	n.w.t.Helper()
+	link := strings.TrimPrefix(n.server.LoginURL(), "http://"+string(n.id))
+	cookie, _, _ := strings.Cut(n.bare("GET", link, "").want(303).header.Get("Set-Cookie"), ";")
+	return cookie
+}
+
+func TestPages(t *testing.T) {
+	w := newWorld(t, nil, "a", "b")
+	id := w.build("test")
+	w.assign(job(id, 1), "b")
+	w.start(job(id, 1))
+	w.nodes["b"].logs.write(t, job(id, 1), 1, "from the other node")
+	cookie := w.nodes["a"].browser()
+	for path, words := range map[string][]string{
+		"/":                         {`href="/builds/1"`, "acme/api", sha[:10], "running"},
+		"/builds/1":                 {sha, "test", "host-b", `href="/jobs/1.1/log?attempt=1"`},
+		"/jobs/1.1/log":             {"from the other node", "/api/v1/jobs/1.1/logs?attempt=1"},
+		"/jobs/1.1/log?attempt=1":   {"from the other node"},
+		"/nodes":                    {"host-a", "host-b", "(leader)", "stands it", "no isolation"},
+		"/login":                    {"prints a URL"},
+		"/builds/1?consistent":      {sha},
+		"/?before=1":                {"no builds yet"},
+		"/?before=what%3Cis%3Ethis": {"acme/api"},
+	} {
+		a := w.nodes["a"].bare("GET", path, "", "Cookie", cookie).want(200)
+		if got := a.header.Get("Content-Type"); got != "text/html; charset=utf-8" {
+			t.Errorf("%s is %q", path, got)
+		}
+		for _, word := range append(words, "<!doctype html>", "</html>") {
+			if !strings.Contains(a.body, word) {
+				t.Errorf("%s has no %q:\n%s", path, word, a.body)
+			}
+		}
+		if strings.Contains(a.body, "<script") || strings.Contains(a.body, " style=") {
+			t.Errorf("%s has what its content security policy forbids", path)
+		}
+	}
+	for path, status := range map[string]int{"/builds/9": 404, "/builds/x": 404, "/jobs/1.9/log": 404, "/jobs/x/log": 422, "/jobs/1.1/log?attempt=9": 404} {
+		if a := w.nodes["a"].bare("GET", path, "", "Cookie", cookie).want(status); !strings.Contains(a.body, "<!doctype html>") {
+			t.Errorf("%s is no page: %s", path, a.body)
+		}
+	}
+	if a := w.nodes["a"].bare("GET", "/style.css", "").want(200); !strings.HasPrefix(a.header.Get("Content-Type"), "text/css") {
+		t.Errorf("style sheet is %q", a.header.Get("Content-Type"))
+	}
+	w.nodes["b"].down = true
+	if body := w.nodes["a"].bare("GET", "/jobs/1.1/log", "", "Cookie", cookie).want(200).body; !strings.Contains(body, "host-b") || !strings.Contains(body, "does not answer") {
+		t.Errorf("a log that can't be had: %s", body)
+	}
+}
+
+func TestPagesOfManyBuilds(t *testing.T) {
+	w := newWorld(t, nil, "a")
+	for range 51 {
+		w.build()
+	}
+	first := w.nodes["a"].call("GET", "/", "").want(200).body
+	if !strings.Contains(first, `href="/?before=2"`) || strings.Contains(first, `href="/builds/1"`) {
+		t.Error("the first page is not of 50 builds with a link to the older ones")
+	}
+	if second := w.nodes["a"].call("GET", "/?before=2", "").want(200).body; !strings.Contains(second, `href="/builds/1"`) || strings.Contains(second, "Older") {
+		t.Errorf("second page %s", second)
+	}
+}
+
+// TestPagesEscape puts hostile text wherever it can come from.
+func TestPagesEscape(t *testing.T) {
+	w := newWorld(t, nil, "a")
+	id := w.must(fsm.Command{AddBuild: &fsm.AddBuild{Key: "k", Commit: fsm.Commit{
+		Repo: "acme/" + hostile, CloneURL: "https://example.org/x.git", SHA: hostile, Ref: "refs/heads/" + hostile, Event: fsm.EventPush,
+		Message: hostile, Author: hostile,
+	}}}).Build
+	plan := fsm.JobID{Build: id}
+	w.assign(plan, "a")
+	w.finish(plan, fsm.Outcome{Status: fsm.Passed, Plan: &pipeline.Pipeline{Jobs: []pipeline.Job{
+		{Name: hostile, Image: hostile, Resources: pipeline.Resources{CPU: 1}, Steps: []pipeline.Step{{Name: hostile}}},
+	}}})
+	w.assign(job(id, 1), "a")
+	w.start(job(id, 1))
+	w.nodes["a"].logs.write(t, job(id, 1), 1, hostile, "</pre>"+hostile)
+	w.finish(job(id, 1), fsm.Outcome{Status: fsm.Failed, Cause: fsm.Cause(hostile), Message: hostile, LogBytes: 9})
+	w.must(fsm.Command{UpsertNode: &fsm.UpsertNode{Node: fsm.Node{
+		ID: "a", Name: hostile, Incarnation: 2, Executor: hostile, Version: hostile, Capacity: pipeline.Resources{CPU: 8000},
+	}}})
+	for path, times := range map[string]int{"/": 3, "/builds/1": 8, "/jobs/1.1/log": 3, "/nodes": 3} {
+		body := w.nodes["a"].call("GET", path, "").want(200).body
+		if strings.Contains(body, "<script") || strings.Contains(body, "<img") {
+			t.Errorf("%s has markup of a stranger's:\n%s", path, body)
+		}
+		if got := strings.Count(body, "alert(1)"); got < times { // or the text is not there at all
+			t.Errorf("%s shows the text %d times, want %d or more", path, got, times)
+		}
+	}
+	if body := w.nodes["a"].call("GET", "/jobs/"+strings.ReplaceAll("<script>", "/", "")+"/log", "").want(422).body; strings.Contains(body, "<script") {
+		t.Errorf("an address is repeated as markup: %s", body)
+	}
+}
+
+// TestStrangersSeeTheSignInPage tells people what to do, and programs too.
+func TestStrangersSeeTheSignInPage(t *testing.T) {
+	w := newWorld(t, nil, "a")
+	n := w.nodes["a"]
+	w.build("secret-job")
+	a := n.bare("GET", "/builds/1", "", "Accept", "text/html,*/*").want(401)
+	if !strings.Contains(a.body, "prints a URL") || strings.Contains(a.body, "secret-job") || strings.Contains(a.body, "acme") {
+		t.Errorf("a stranger sees %s", a.body)
+	}
+	if a := n.bare("GET", "/api/v1/builds", "", "Accept", "text/html").want(401); !strings.HasPrefix(a.body, "{") {
+		t.Errorf("the API answers %s", a.body)
+	}
+}
+
+func TestSignOut(t *testing.T) {
+	w := newWorld(t, nil, "a")
+	n := w.nodes["a"]
+	cookie := n.browser()
+	a := n.bare("POST", "/logout", "", "Cookie", cookie, "Sec-Fetch-Site", "same-origin").want(303)
+	if got := a.header.Get("Set-Cookie"); !strings.HasPrefix(got, "narwhal_session=;") || !strings.Contains(got, "Max-Age=0") {
+		t.Errorf("cookie %q", got)
+	}
+	n.bare("POST", "/logout", "", "Cookie", cookie, "Sec-Fetch-Site", "cross-site").want(403)
+}
+
+func TestLongLogPage(t *testing.T) {
+	w := newWorld(t, nil, "a")
+	id := job(w.build("test"), 1)
+	w.assign(id, "a")
+	w.start(id)
+	var lines []string
+	for i := range 10_001 {
+		lines = append(lines, fmt.Sprint("line ", i, "."))
+	}
+	w.nodes["a"].logs.write(t, id, 1, lines...)
+	body := w.nodes["a"].call("GET", "/jobs/1.1/log", "").want(200).body
+	if !strings.Contains(body, "line 9999.") || strings.Contains(body, "line 10000.") || !strings.Contains(body, "beginning only") {
+		t.Error("a page of more than 10,000 lines is not cut, or does not say so")
+	}
+}

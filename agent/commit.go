@@ -3,6 +3,7 @@ package agent
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"io"
 	"net/http"
 	"strconv"
@@ -67,7 +68,7 @@ func decodeCommit(body []byte) (commitBody, error) {
 	if err := dec.Decode(&b); err != nil {
 		return b, err
 	}
-	if _, err := dec.Token(); err != io.EOF {
+	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
 		return b, refuse(http.StatusBadRequest, "there is more than one JSON value")
 	}
 	return b, nil

@@ -2,6 +2,7 @@ package api
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"sync"
@@ -101,7 +102,8 @@ var useProblems = sync.OnceFunc(func() {
 			return p // what is behind it is for the log only
 		}
 		for _, err := range errs {
-			if d, ok := err.(huma.ErrorDetailer); ok {
+			var d huma.ErrorDetailer
+			if errors.As(err, &d) {
 				p.Errors = append(p.Errors, d.ErrorDetail())
 			} else if err != nil {
 				p.Errors = append(p.Errors, &huma.ErrorDetail{Message: err.Error()})

@@ -67,6 +67,8 @@ func startsPack(in *bufio.Reader) error {
 
 func (h *Header) read(line string) error {
 	switch {
+	case line[0] == '@' && len(h.Refs)+len(h.Needs) > 0:
+		return fmt.Errorf("%w: %q comes too late in its header", ErrNotBundle, line)
 	case line == "@object-format=sha1":
 		return nil
 	case line == "@object-format=sha256":

@@ -305,6 +305,7 @@ func FuzzReadHeader(f *testing.F) {
 		"# v2 git bundle\n-" + sha + " comment\n-" + sha + "\n" + sha + " HEAD\n\nPACK", "# v3 git bundle\n@object-format=sha256\n" + long + " HEAD\n\nPACK",
 		"# v3 git bundle\n@filter=blob:none\n\nPACK", "# v2 git bundle\n" + sha + "\n\nPACK", "# v2 git bundle\n" + long + " HEAD\n\nPACK",
 		"# v2 git bundle\n--upload-pack=x HEAD\n\nPACK", "# v2 git bundle\n" + strings.Repeat("a", 5000) + "\n\nPACK", "# v2 git bundle\n\nPAC",
+		"# v3 git bundle\n" + sha + " HEAD\n@object-format=sha256\n\nPACK",
 	} {
 		f.Add([]byte(seed))
 	}

@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -89,7 +90,14 @@ func (t *transport) StreamCh() <-chan net.Conn           { return t.stream }
 func (t *transport) DialTimeout(addr string, timeout time.Duration) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(t.ctx, timeout)
 	defer cancel()
-	return t.mux.dial(ctx, addr, alpnGossip, "")
+	conn, err := t.mux.dial(ctx, addr, alpnGossip, "")
+	if err != nil {
+		if errors.Is(err, ErrForeign) {
+			t.mux.log.Error("this host is told to join another cluster's", "host", addr, "err", err) // memberlist keeps it to itself
+		}
+		return nil, err
+	}
+	return conn, nil
 }
 
 func (t *transport) Shutdown() error {

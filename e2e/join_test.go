@@ -30,6 +30,7 @@ func TestJoin(t *testing.T) {
 // unharmed has a cluster of one node build, and know no other node.
 func unharmed(t *testing.T, l *lab.Lab) {
 	t.Helper()
+	settle(t, l) // it may have been restarted a moment ago
 	n := l.Nodes[0]
 	c := nodeClient(t, n)
 	nodes, err := c.Nodes(deadline(t, patience))
@@ -89,15 +90,33 @@ func othersDirectory(t *testing.T, ours, theirs *lab.Lab) {
 	unharmed(t, theirs)
 }
 
-// twoClusters restarts the nodes of both, each told to join the other.
+// twoClusters restarts the nodes of both, each told to join the other: one after
+// the other, then at the same time. Who finds the other up is refused.
 func twoClusters(t *testing.T, ours, theirs *lab.Lab) {
-	for _, pair := range [][2]*lab.Node{{ours.Nodes[0], theirs.Nodes[0]}, {theirs.Nodes[0], ours.Nodes[0]}} {
-		n, other := pair[0], pair[1]
+	pair := []*lab.Node{ours.Nodes[0], theirs.Nodes[0]}
+	for i, n := range pair {
 		must(t, n.Stop())
-		n.Args = []string{"--join", other.Cluster()}
+		n.Args = []string{"--join", pair[1-i].Cluster()}
 		must(t, n.Launch())
 		wantExit(t, n, 78, "another cluster")
 		n.Args = nil
+		must(t, n.Start(deadline(t, patience)))
+	}
+	said := strings.Count(pair[0].Log()+pair[1].Log(), "another cluster")
+	for i, n := range pair {
+		must(t, n.Stop())
+		n.Args = []string{"--join", pair[1-i].Cluster()}
+	}
+	for _, n := range pair {
+		must(t, n.Launch())
+	}
+	await(t, "one of the two to refuse the other", func(context.Context) (bool, error) {
+		logs := pair[0].Log() + pair[1].Log()
+		return strings.Count(logs, "another cluster") > said, fmt.Errorf("they said\n%s", logs)
+	})
+	for _, n := range pair {
+		n.Args = nil
+		must(t, n.Stop())
 		must(t, n.Start(deadline(t, patience)))
 	}
 	unharmed(t, ours)

@@ -37,7 +37,7 @@ func handsOver(t *testing.T, l *lab.Lab) {
 		t.Errorf("%s leads %s after the end of %s: it was elected, not handed over", next.Name, at.Sub(over), old.Name)
 	}
 	h.release(t)
-	b := ended(t, anyNode(t, l), h.build)
+	b := ended(t, h.client, h.build)
 	wantStatus(t, b, fsm.Passed)
 	if a := job(t, b, "build").Attempts; len(a) != 1 {
 		t.Errorf("a job on another node took %d attempts: %s", len(a), outline(b))
@@ -92,7 +92,7 @@ func deposed(t *testing.T, l *lab.Lab) {
 	if n := ran.count(t, "run"); n != 2 {
 		t.Errorf("two builds have run their step %d times", n)
 	}
-	b := ended(t, anyNode(t, l), h.build)
+	b := ended(t, h.client, h.build)
 	wantStatus(t, b, fsm.Passed)
 	if a := job(t, b, "build").Attempts; len(a) != 2 || a[0].Cause != fsm.CauseNodeLost || a[0].Node != old.ID || a[1].Node == old.ID || a[1].Status != fsm.Passed {
 		t.Errorf("want the second attempt's result to count: %s", outline(b))

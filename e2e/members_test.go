@@ -87,7 +87,6 @@ func leave(t *testing.T, l *lab.Lab) {
 			t.Errorf("the process of the node that left ended with %v", err)
 		}
 		settle(t, l)
-		t.Logf("settled after %s", time.Since(began))
 		c := anyNode(t, l)
 		await(t, "the node to be forgotten", func(ctx context.Context) (bool, error) {
 			nodes, err := c.Nodes(ctx)

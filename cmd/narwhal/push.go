@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -77,5 +78,8 @@ func (r *remote) push(ctx context.Context, dir, revision, repo string, detach bo
 		}
 	}
 	r.say("build %d %s", b.ID, withCause(b.Status, b.Cause))
+	if b.Reason != "" { // it may have several lines, such as all that is wrong with a file
+		r.say("%s", strings.ReplaceAll(b.Reason, "\n", "\nnarwhal: "))
+	}
 	return verdict(b)
 }

@@ -52,10 +52,10 @@ func (c *check) applied(m *member, index uint64, before, next *fsm.State, comman
 	}
 	for i := range commands {
 		c.trace(index, &commands[i], results[i])
-		if l := commands[i].LoseAttempt; l != nil && i < len(results) && results[i].Err == nil {
+		if l := commands[i].LoseAttempt; l != nil && results[i].Err == nil {
 			c.lost(before, l)
 		}
-		if f := commands[i].FinishAttempt; f != nil && i < len(results) && results[i].Err == nil {
+		if f := commands[i].FinishAttempt; f != nil && results[i].Err == nil {
 			c.disowned(before, f)
 		}
 	}

@@ -89,7 +89,7 @@ func (d *disk) remove(c *container) {
 }
 
 // powerOff ends every container of the machine; nobody has seen how.
-func (d *disk) powerOff(m *member) {
+func (d *disk) powerOff() {
 	for _, c := range slices.Clone(d.containers) {
 		d.remove(c)
 	}

@@ -6,8 +6,9 @@
 // with followers that lag and leaders that have not noticed that they are none,
 // streams that delay, stall and break, a runner with a durable ledger and
 // containers that outlive its process. The parts under test are the real ones:
-// fsm (Apply, the codec, snapshots) and sched (Decide, Leases, Announce,
-// Forgotten, Wanted).
+// fsm (Apply, the codec, snapshots), sched (Decide, Leases, Announce, Forgotten,
+// Wanted) and runner (Reconcile, Settle). Elections, gossip and a node that is
+// shut down in order are not modelled.
 //
 // Invariant: a Run is a function of its Options alone. No map is ranged over
 // where order matters, and nothing reads a clock.

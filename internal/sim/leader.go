@@ -134,7 +134,6 @@ func (t *term) arrive(s *session) {
 	for _, old := range slices.Clone(t.sessions) {
 		if old.id == s.id {
 			t.sessions = slices.DeleteFunc(t.sessions, func(o *session) bool { return o == old })
-			old.replaced = true
 			old.stream.closeLeader()
 		}
 	}

@@ -17,16 +17,10 @@ var (
 // submitted. A leader that was deposed may not know it yet.
 type raft struct {
 	term    uint64
-	leader  *member // nil while there is none
-	log     []logEntry
+	leader  *member     // nil while there is none
+	log     [][]byte    // nil for the entry with which a term begins
 	pending []*proposal // the leader's, in order; of a dead one until the next is elected
 	voting  bool        // an election is planned
-}
-
-type logEntry struct {
-	term uint64
-	data []byte // nil for the entry with which a term begins
-	by   fsm.NodeID
 }
 
 type proposal struct {
@@ -130,7 +124,7 @@ func (w *world) commitReady() {
 }
 
 func (w *world) append(p *proposal) {
-	w.raft.log = append(w.raft.log, logEntry{term: w.raft.term, data: p.data, by: p.by.id})
+	w.raft.log = append(w.raft.log, p.data)
 }
 
 func (w *world) followers() {
@@ -209,7 +203,7 @@ func (w *world) changeLeader() {
 	w.settle(old)
 	w.raft.term++
 	w.raft.leader, w.raft.pending = next, nil
-	w.raft.log = append(w.raft.log, logEntry{term: w.raft.term, by: next.id})
+	w.raft.log = append(w.raft.log, nil)
 	next.claims = true
 	w.logf("%s is elected, term %d", next.id, w.raft.term)
 	w.followers()

@@ -13,14 +13,13 @@ import (
 // session is one node's stream, at the leader: the model of sched's session
 // around the real Announce, Forgotten and Wanted.
 type session struct {
-	t        *term
-	id       fsm.NodeID
-	stream   *stream
-	hello    *link.Hello
-	knows    map[fsm.AttemptRef]bool
-	arrived  bool
-	over     bool
-	replaced bool
+	t       *term
+	id      fsm.NodeID
+	stream  *stream
+	hello   *link.Hello
+	knows   map[fsm.AttemptRef]bool
+	arrived bool
+	over    bool
 
 	waiting []*link.Up   // came before it had arrived
 	out     []*link.Down // beats and acks, to be sent

@@ -84,13 +84,13 @@ func (v *voter) advance(to int) []fsm.Result {
 	w := v.m.w
 	var results []fsm.Result
 	for v.applied < to && w.failure == nil {
-		e := w.raft.log[v.applied]
+		data := w.raft.log[v.applied]
 		v.applied++
 		results = nil
-		if e.data == nil {
+		if data == nil {
 			continue
 		}
-		results = v.apply(uint64(v.applied), e)
+		results = v.apply(uint64(v.applied), data)
 		if w.chance(0.03) {
 			v.take()
 		}
@@ -101,9 +101,9 @@ func (v *voter) advance(to int) []fsm.Result {
 	return results
 }
 
-func (v *voter) apply(index uint64, e logEntry) []fsm.Result {
+func (v *voter) apply(index uint64, data []byte) []fsm.Result {
 	w := v.m.w
-	commands, err := fsm.DecodeEntry(e.data)
+	commands, err := fsm.DecodeEntry(data)
 	if err != nil {
 		w.fail("%s: entry %d: %v", v.m.id, index, err)
 		return nil

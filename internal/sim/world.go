@@ -115,7 +115,6 @@ type member struct {
 
 	up        bool // the process runs
 	gen       int  // counts its starts; it is the incarnation too
-	boots     int  // counts the machine's
 	upSince   time.Duration
 	downSince time.Duration
 	dead      bool // it never comes back
@@ -247,8 +246,7 @@ func (m *member) kill(why string) {
 // crash takes the machine down, containers and all. Its peers hear nothing.
 func (m *member) crash() {
 	m.w.logf("%s loses power", m.id)
-	m.boots++
-	m.disk.powerOff(m)
+	m.disk.powerOff()
 	if m.up {
 		m.up, m.armed, m.downSince = false, "", m.w.now
 		m.disk.forget()

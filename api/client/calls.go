@@ -166,7 +166,7 @@ func (c *Client) readLog(ctx context.Context, job fsm.JobID, attempt int, format
 	if attempt > 0 {
 		q.Set("attempt", strconv.Itoa(attempt))
 	}
-	resp, err := c.send(ctx, &request{method: http.MethodGet, path: prefix + "/jobs/" + job.String() + "/logs", query: q})
+	resp, err := c.send(ctx, &request{method: http.MethodGet, path: prefix + "/jobs/" + job.String() + "/logs", query: q}, 0)
 	if err != nil {
 		return err
 	}

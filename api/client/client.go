@@ -120,8 +120,8 @@ func (r *request) again() bool { return r.method == http.MethodGet || r.key != "
 // *api.Problem where a node refused it.
 func (c *Client) call(ctx context.Context, r *request, out any) error {
 	deadline := time.Now().Add(c.patience)
-	for {
-		resp, err := c.send(ctx, r)
+	for try := 0; ; try++ {
+		resp, err := c.send(ctx, r, try)
 		if err == nil {
 			return decode(resp, out)
 		}
@@ -137,11 +137,13 @@ func (c *Client) call(ctx context.Context, r *request, out any) error {
 	}
 }
 
-// send tries the addresses in turn. An answer that is not 2xx is an error, and its
-// body closed.
-func (c *Client) send(ctx context.Context, r *request) (*http.Response, error) {
+// send tries the addresses in turn. Each try begins with another one: a node that is
+// cut off from the majority answers, but can't help. An answer that is not 2xx is an
+// error, and its body closed.
+func (c *Client) send(ctx context.Context, r *request, try int) (*http.Response, error) {
 	var failed []error
-	for _, addr := range c.addrs {
+	for i := range c.addrs {
+		addr := c.addrs[(try+i)%len(c.addrs)]
 		resp, err := c.sendTo(ctx, addr, r)
 		if err == nil {
 			c.note(resp)

@@ -152,6 +152,13 @@ func TestNextAddress(t *testing.T) {
 	if _, err := newClient(t, breaks, other).RetryBuild(t.Context(), 1, "key"); err != nil || asked.Load() != 2 {
 		t.Errorf("a request with a key is not sent again: %v", err)
 	}
+	cutOff := fake(t, func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(http.StatusServiceUnavailable)
+		fmt.Fprint(w, `{"status":503,"code":"no_leader","detail":"no leader"}`)
+	})
+	if s, err := newClient(t, cutOff, node).Status(t.Context()); err != nil || s.Node != "b" {
+		t.Errorf("a node that is cut off hides the others: %+v, %v", s, err)
+	}
 }
 
 func TestProblemsAndStrangers(t *testing.T) {

@@ -30,13 +30,13 @@ type event struct {
 func (c *Client) follow(ctx context.Context, path string, query url.Values, take func(event) error) error {
 	last := ""
 	deadline := time.Now().Add(c.patience)
-	for {
+	for try := 0; ; try++ {
 		r := &request{method: http.MethodGet, path: path, query: query, header: http.Header{}}
 		if last != "" {
 			r.header.Set("Last-Event-ID", last)
 		}
 		ended := false
-		resp, err := c.send(ctx, r)
+		resp, err := c.send(ctx, r, try)
 		if err == nil {
 			err = readEvents(resp, func(e event) error {
 				if e.id != "" {

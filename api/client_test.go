@@ -74,7 +74,7 @@ func TestClient(t *testing.T) {
 
 	opened := 0
 	pushed, err := c.Push(ctx, client.Push{
-		Repo: "acme/api", SHA: sha, Ref: "refs/heads/x", Message: "try & see", Author: "otter", Dirty: true, Key: client.NewKey(), Size: int64(len(bundle)),
+		Repo: "acme/api", SHA: sha, Ref: "refs/heads/x", Message: "try & see", Author: "otter", Key: client.NewKey(), Size: int64(len(bundle)),
 		Open: func() (io.ReadCloser, error) { opened++; return io.NopCloser(strings.NewReader(bundle)), nil },
 	})
 	ok("push", pushed.Copies == 2 && pushed.Size == int64(len(bundle)) && pushed.Build.Message == "try & see" && opened == 1, err)

@@ -41,7 +41,7 @@ func (l *live) run(ping string, pause time.Duration) {
 			ticker.Reset(pause)
 		case <-ticker.C:
 			if ping != "" {
-				l.put([]byte(ping))
+				_ = l.put([]byte(ping)) // it is remembered, and ends the stream with the next write
 			}
 		case <-l.done:
 			l.flush()

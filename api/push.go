@@ -38,7 +38,6 @@ func (s *Server) pushRoutes() {
 		Parameters: []*huma.Param{
 			param("repo", "The repository's name", true), param("sha", "The commit's", true),
 			param("ref", "Such as refs/heads/main, the default", false), param("message", "", false), param("author", "", false),
-			{Name: "dirty", In: "query", Description: "The commit is of a tree that is not committed", Schema: &huma.Schema{Type: "boolean"}},
 			{Name: "Idempotency-Key", In: "header", Description: "The same key makes one build, however often it is sent", Schema: &huma.Schema{Type: "string"}},
 		},
 		RequestBody: &huma.RequestBody{Required: true, Content: map[string]*huma.MediaType{

@@ -180,7 +180,6 @@ func (c *Client) readLog(ctx context.Context, job fsm.JobID, attempt int, format
 // Push is a commit that is brought along in a git bundle.
 type Push struct {
 	Repo, SHA, Ref, Message, Author string
-	Dirty                           bool
 	Key                             string // one of NewKey
 	Size                            int64  // of the bundle, bytes
 	// Open gives the bundle from its beginning; it may be called several times.
@@ -191,9 +190,6 @@ type Push struct {
 // there are two.
 func (c *Client) Push(ctx context.Context, p Push) (api.Pushed, error) {
 	q := url.Values{"repo": {p.Repo}, "sha": {p.SHA}, "ref": {p.Ref}, "message": {p.Message}, "author": {p.Author}}
-	if p.Dirty {
-		q.Set("dirty", "true")
-	}
 	var out api.Pushed
 	err := c.call(ctx, &request{
 		method: http.MethodPost, path: prefix + "/push", query: q, key: p.Key,

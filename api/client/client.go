@@ -121,7 +121,7 @@ func (r *request) again() bool { return r.method == http.MethodGet || r.key != "
 func (c *Client) call(ctx context.Context, r *request, out any) error {
 	deadline := time.Now().Add(c.patience)
 	for try := 0; ; try++ {
-		resp, err := c.send(ctx, r, try)
+		resp, err := c.send(ctx, r, try) //nolint:bodyclose // decode closes it
 		if err == nil {
 			return decode(resp, out)
 		}

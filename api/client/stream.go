@@ -36,7 +36,7 @@ func (c *Client) follow(ctx context.Context, path string, query url.Values, take
 			r.header.Set("Last-Event-ID", last)
 		}
 		ended := false
-		resp, err := c.send(ctx, r, try)
+		resp, err := c.send(ctx, r, try) //nolint:bodyclose // readEvents closes it
 		if err == nil {
 			err = readEvents(resp, func(e event) error {
 				if e.id != "" {

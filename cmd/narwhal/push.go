@@ -50,7 +50,7 @@ func (r *remote) push(ctx context.Context, dir, revision, repo string, detach bo
 		made.Repo = repo
 	}
 	pushed, err := r.client.Push(ctx, client.Push{
-		Repo: made.Repo, SHA: made.SHA, Ref: made.Ref, Message: made.Message, Author: made.Author, Dirty: made.Dirty,
+		Repo: made.Repo, SHA: made.SHA, Ref: made.Ref, Message: made.Message, Author: made.Author,
 		Key: client.NewKey(), Size: made.Size, Open: func() (io.ReadCloser, error) { return os.Open(made.Path) },
 	})
 	if err != nil {

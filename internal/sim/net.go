@@ -160,6 +160,15 @@ func (s *stream) abort() {
 	s.w.after(s.w.between(0, 500*time.Millisecond), s.closeLeader)
 }
 
+// breakStreams loses what a machine without power had not got out.
+func (w *world) breakStreams(m *member) {
+	for _, s := range w.streams {
+		if s.node == m || s.leader == m {
+			s.broken = true
+		}
+	}
+}
+
 // dropStreams lets the peers of a member whose process has ended find out.
 func (w *world) dropStreams(m *member, after time.Duration) {
 	for _, s := range w.streams {

@@ -253,6 +253,7 @@ func (m *member) crash() {
 		m.claims, m.lead, m.queue = false, nil, nil
 		m.node = nil
 		m.w.raft.memberDown(m)
+		m.w.breakStreams(m)
 		m.w.dropStreams(m, m.w.between(10*time.Second, 15*time.Second))
 	}
 }

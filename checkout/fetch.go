@@ -183,7 +183,7 @@ func (m *mirror) fetchEach(ctx context.Context, batch []*want) {
 // it, from one that reached nothing: other refs' commits can still be had.
 func isOfSomeRef(err error) bool {
 	var f *failure
-	return errors.As(err, &f) && (f.kind == ErrCorrupt || strings.Contains(f.said, "cannot lock ref") ||
+	return errors.As(err, &f) && (errors.Is(f.kind, ErrCorrupt) || strings.Contains(f.said, "cannot lock ref") ||
 		strings.Contains(f.said, "unable to update local ref") || strings.Contains(f.said, "-> refs/"))
 }
 

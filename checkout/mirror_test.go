@@ -96,7 +96,11 @@ func TestOpenAfterACrash(t *testing.T) {
 	if s, err = Open(cfg, log); err != nil {
 		t.Fatal(err)
 	}
-	defer s.Close()
+	defer func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
 	for _, name := range []string{".new-123", "h-x.git", "h-y.git", filepath.Base(broken)} {
 		if exists(filepath.Join(cfg.Dir, name)) {
 			t.Errorf("%s was kept", name)

@@ -55,7 +55,7 @@ func (m *mirror) importOne(ctx context.Context, w *want) (err error) {
 	args := []string{"index-pack", "--stdin", "--fix-thin", "--strict=" + blemishes(), "--threads=1"}
 	if err := m.git.run(ctx, call{gitDir: m.dir, stdin: pack}, args...); err != nil {
 		var said *failure
-		if errors.As(err, &said) && said.kind == ErrTransport {
+		if errors.As(err, &said) && errors.Is(said.kind, ErrTransport) {
 			err = fmt.Errorf("%w: %w", ErrCorrupt, err)
 		}
 		return errors.Join(err, m.clearLeftovers())

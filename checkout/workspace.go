@@ -77,7 +77,7 @@ func (w *workspace) make(ctx context.Context) error {
 // locally takes the meaning of a broken transfer from a process that made none.
 func locally(err error) error {
 	var f *failure
-	if errors.As(err, &f) && f.kind == ErrTransport {
+	if errors.As(err, &f) && errors.Is(f.kind, ErrTransport) {
 		return fmt.Errorf("git %s: %s", f.verb, f.said)
 	}
 	return err

@@ -3,6 +3,7 @@ package e2e
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"maps"
 	"os"
 	"os/exec"
@@ -11,6 +12,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/codepr/narwhal/pipeline"
 )
 
 // cli runs narwhal with nothing of this process's environment but PATH, and what
@@ -252,6 +255,25 @@ func TestCommandLinesOfTheDocuments(t *testing.T) {
 	for _, call := range []string{"narwhal nope", "narwhal push --nope", "narwhal logs -x 42"} {
 		if checkCall(t, call, known) == "" {
 			t.Errorf("`%s` passes this test", call)
+		}
+	}
+}
+
+// TestFilesOfTheDocuments reads the examples of narwhal.yml that package pipeline,
+// which reads docs/pipeline.md, doesn't: README's, and this repository's own file.
+func TestFilesOfTheDocuments(t *testing.T) {
+	files := map[string]string{"narwhal.yml": document(t, "narwhal.yml")}
+	for i, m := range fence.FindAllStringSubmatch(document(t, "README.md"), -1) {
+		if m[1] == "yaml" {
+			files[fmt.Sprintf("README.md, block %d", i+1)] = m[2]
+		}
+	}
+	if len(files) < 2 {
+		t.Error("README.md has no example")
+	}
+	for name, text := range files {
+		if _, err := pipeline.Parse(name, []byte(text), pipeline.Options{}); err != nil {
+			t.Error(err)
 		}
 	}
 }

@@ -18,6 +18,7 @@ import (
 	"github.com/containerd/errdefs"
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/image"
+	dockernetwork "github.com/docker/docker/api/types/network"
 	"github.com/docker/docker/api/types/volume"
 	"github.com/docker/docker/client"
 
@@ -267,6 +268,31 @@ func TestAdoptAfterItsNarwhalIsGone(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestNetworkGoesWithTheLastContainer(t *testing.T) {
+	k, c := newDocker(t), api(t)
+	d, network := k.ex.(*executor.Docker), "narwhal-"+string(k.node)
+	task := k.task(t, "echo up; sleep 600")
+	r := k.start(t, task)
+	until(t, task, "up")
+	if err := d.RemoveNetwork(t.Context()); err != nil {
+		t.Errorf("while a container runs: %v", err)
+	}
+	if _, err := c.NetworkInspect(t.Context(), network, dockernetwork.InspectOptions{}); err != nil {
+		t.Errorf("what the container is on: %v", err)
+	}
+	if err := r.Stop(t.Context(), time.Second); err != nil {
+		t.Fatal(err)
+	}
+	wait(t, r)
+	if err := d.RemoveNetwork(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if _, err := c.NetworkInspect(t.Context(), network, dockernetwork.InspectOptions{}); !errdefs.IsNotFound(err) {
+		t.Errorf("without a container: %v", err)
+	}
+	expect(t, k.run(t, k.task(t, "echo again")), fsm.Passed, "", "")
 }
 
 func TestSweepTouchesOnlyItsOwn(t *testing.T) {

@@ -53,15 +53,21 @@ type workspace struct {
 
 func (w *workspace) gitDir() string { return filepath.Join(w.dir, ".git") }
 
-// make writes what `git init` and `git clone` would in three processes, and has
-// one git process write the index and the files.
+// make writes what `git init` and `git clone` would in several processes. The index
+// and the files of any but a plain tree are written by one git process.
 func (w *workspace) make(ctx context.Context) error {
 	if err := w.writeGitDir(ctx); err != nil {
 		return err
 	}
-	c := call{gitDir: w.gitDir(), workTree: w.dir}
-	if err := w.mirror.git.run(ctx, c, "read-tree", "-u", "--reset", "--end-of-options", w.commit.SHA); err != nil {
-		return locally(err)
+	plain, err := w.writePlain(ctx)
+	if err != nil {
+		return err
+	}
+	if !plain {
+		c := call{gitDir: w.gitDir(), workTree: w.dir}
+		if err := w.mirror.git.run(ctx, c, "read-tree", "-u", "--reset", "--end-of-options", w.commit.SHA); err != nil {
+			return locally(err)
+		}
 	}
 	if w.clone.LFS {
 		if err := w.pullLFS(ctx); err != nil {

@@ -70,7 +70,7 @@ func (r *Repository) Commits(n int) ([]string, error) {
 	for i := range n {
 		text := fmt.Sprintf("change %d\n", i)
 		fmt.Fprintf(&in, "commit refs/heads/main\ncommitter lab <lab@example.org> %d +0000\ndata %d\n%s\nM 100644 inline changes/%d.txt\ndata %d\n%s\n",
-			1_700_000_000+i, len(text), text, i%50, len(text), text)
+			1_700_000_000+i, len(text), text, i%16, len(text), text)
 	}
 	cmd := exec.Command("git", "fast-import", "--quiet")
 	cmd.Dir, cmd.Stdin = r.Dir, strings.NewReader(in.String())

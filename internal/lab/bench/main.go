@@ -98,7 +98,7 @@ func (b *bench) trigger(ctx context.Context, sha, key string) (api.Build, error)
 // warm builds one commit, so that mirrors and connections are there.
 func (b *bench) warm(ctx context.Context, sha string) error {
 	for i := range 2 * len(b.lab.Nodes) {
-		made, err := b.trigger(ctx, sha, fmt.Sprintf("warm-%d", i))
+		made, err := b.trigger(ctx, sha, fmt.Sprintf("warm-%s-%d", sha, i))
 		if err != nil {
 			return err
 		}

@@ -45,7 +45,8 @@ type Broker struct {
 // Validate tells what is wrong with b.
 func (b Broker) Validate() error {
 	if _, err := amqp.ParseURI(b.URL); err != nil {
-		return fmt.Errorf("RabbitMQ's URL: %w; want amqp://user:password@host:5672/", err)
+		// The parser's words hold the URL, and with it the password.
+		return errors.New("RabbitMQ's URL is none: want amqp://user:password@host:5672/")
 	}
 	if len(b.Prefix) > 100 || len(b.Name) > 100 {
 		return errors.New("RabbitMQ's prefix and name: want at most 100 bytes")

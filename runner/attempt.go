@@ -128,7 +128,7 @@ func (r *Runner) perform(a *attempt, words *words, adopted bool) (fsm.Outcome, e
 // runJob checks the commit out and has the executor run the steps.
 func (r *Runner) runJob(a *attempt, words *words) (fsm.Outcome, error) {
 	t := r.task(a)
-	words.say("node %s (%s), attempt %s, %s executor, image %s", r.cfg.Node.Name, r.cfg.Node.ID, a.ref, r.cfg.Node.Executor, image(a.work))
+	words.say("node %s (%s), attempt %s, %s", r.cfg.Node.Name, r.cfg.Node.ID, a.ref, r.place(a.work))
 	began := time.Now()
 	if err := r.checkout(a, t); err != nil {
 		return errored(err, fsm.CauseCheckout), nil

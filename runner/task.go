@@ -11,11 +11,12 @@ import (
 	"github.com/codepr/narwhal/link"
 )
 
-func image(w link.Work) string {
-	if w.Spec == nil || w.Spec.Image == "" {
-		return "none"
+// place says what the steps run in.
+func (r *Runner) place(w link.Work) string {
+	if r.cfg.Node.Executor == "process" {
+		return "as processes of the machine, without an image"
 	}
-	return w.Spec.Image
+	return "image " + w.Spec.Image
 }
 
 func (r *Runner) dir(ref fsm.AttemptRef) string {

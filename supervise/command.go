@@ -47,14 +47,15 @@ func (r *run) command(ctx context.Context, step int, argv, env []string) ending 
 		_ = r.journal.Append(record)
 	}
 	var (
-		status syscall.WaitStatus
-		watch  sync.WaitGroup
-		quiet  = make(chan struct{}) // it has exited, and what is being stopped with it too
+		status  syscall.WaitStatus
+		stopped bool // it was told to end, whatever it made of that
+		watch   sync.WaitGroup
+		quiet   = make(chan struct{}) // it has exited, and what is being stopped with it too
 	)
 	watch.Go(func() {
 		exited := make(chan struct{})
 		var guard sync.WaitGroup
-		guard.Go(func() { r.guard(ctx, pid, exited) })
+		guard.Go(func() { stopped = r.guard(ctx, pid, exited) })
 		status = wait()
 		close(exited)
 		guard.Wait()
@@ -67,7 +68,7 @@ func (r *run) command(ctx context.Context, step int, argv, env []string) ending 
 	if alive(pid) {
 		r.sessions = append(r.sessions, pid)
 	}
-	end := r.judge(ctx, status)
+	end := r.judge(ctx, status, stopped)
 	if end.cause == fsm.CauseFailure && r.oomKills() > kills {
 		end.cause = fsm.CauseOOM
 		end.message = fmt.Sprintf("it used more than its memory limit of %s (%s)", r.task.MemoryLimit, end.message)
@@ -75,17 +76,24 @@ func (r *run) command(ctx context.Context, step int, argv, env []string) ending 
 	return end
 }
 
-// guard stops the process group when ctx ends before it has.
-func (r *run) guard(ctx context.Context, pid int, exited <-chan struct{}) {
+// guard stops the process group when ctx ends before it has, and reports whether
+// it did.
+func (r *run) guard(ctx context.Context, pid int, exited <-chan struct{}) (stopped bool) {
 	select {
 	case <-exited:
-		return
+		return false
 	case <-ctx.Done():
+	}
+	select {
+	case <-exited: // both at once
+		return false
+	default:
 	}
 	_ = syscall.Kill(-pid, syscall.SIGTERM)
 	if !r.endsIn(ctx, pid, exited) {
 		_ = syscall.Kill(-pid, syscall.SIGKILL)
 	}
+	return true
 }
 
 // endsIn waits for the grace that the stop gives, or the task, and reports
@@ -131,9 +139,11 @@ func busy(group int) bool {
 	return err != nil || slices.ContainsFunc(procs, func(p Proc) bool { return p.Group == group })
 }
 
-func (r *run) judge(ctx context.Context, status syscall.WaitStatus) ending {
+// judge says how a step ended. One that was stopped has not passed, though it may
+// tidy up and exit with 0 as a good process does.
+func (r *run) judge(ctx context.Context, status syscall.WaitStatus, stopped bool) ending {
 	switch {
-	case status.Exited() && status.ExitStatus() == 0:
+	case !stopped && status.Exited() && status.ExitStatus() == 0:
 		return ending{status: fsm.Passed}
 	case ctx.Err() != nil:
 		end := r.stopped(ctx)

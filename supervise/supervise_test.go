@@ -160,6 +160,9 @@ func TestTimeouts(t *testing.T) {
 	j := newJob(t, "echo one", "sleep 600", "echo three")
 	j.task.Steps[1].Timeout = 50 * time.Millisecond
 	expect(t, j.run(t.Context()), fsm.Failed, fsm.CauseTimeout, 143, "step s1: it took longer than its timeout of 50ms")
+	j = newJob(t, "trap 'exit 0' TERM; sleep 600 & wait")
+	j.task.Steps[0].Timeout = 50 * time.Millisecond
+	expect(t, j.run(t.Context()), fsm.Failed, fsm.CauseTimeout, 0, "step s0: it took longer than its timeout of 50ms")
 	j = newJob(t, "sleep 600", "echo two")
 	j.task.Timeout = 50 * time.Millisecond
 	expect(t, j.run(t.Context()), fsm.Failed, fsm.CauseTimeout, 143, "the job took longer than its timeout of 50ms")
@@ -172,12 +175,16 @@ func TestCancel(t *testing.T) {
 		printed string
 	}{
 		"by itself": {"echo up; sleep 600", 143, "0 up\n"},
+		"obedient":  {"trap 'echo tidy; exit 0' TERM; echo up; sleep 600 & wait", 0, "0 up\n0 tidy\n"},
 		"handler":   {"trap 'echo tidy; exit 3' TERM; echo up; sleep 600 & wait", 3, "0 up\n0 tidy\n"},
 		"child's":   {"sh -c 'trap \"sleep 0.2; echo tidy; exit 0\" TERM; echo up; sleep 600 & wait' & wait", 143, "0 up\n0 tidy\n"},
 		"ignored":   {"trap '' TERM; echo up; sleep 600; sleep 600", 137, "0 up\n"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			j := newJob(t, c.command, "echo later")
+			if name == "obedient" { // no later step shows that it was stopped
+				j = newJob(t, c.command)
+			}
 			if name == "ignored" {
 				j.task.Grace = 100 * time.Millisecond
 			}

@@ -170,7 +170,7 @@ func (c *Client) sendTo(ctx context.Context, addr *url.URL, r *request) (*http.R
 		if err != nil {
 			return nil, err
 		}
-		resp, err := c.http.Do(req)
+		resp, err := c.do(req, r)
 		if err != nil && hop > 0 {
 			return nil, fmt.Errorf("%w: %w", errLeaderAway, err)
 		}
@@ -214,6 +214,44 @@ func (c *Client) note(resp *http.Response) {
 			return
 		}
 	}
+}
+
+// frozen is how long a node may take to begin an answer, before another is asked. A
+// process that hangs accepts connections all the same.
+const frozen = 20 * time.Second
+
+// errFrozen is why a request to such a node was given up.
+var errFrozen = fmt.Errorf("no answer within %s", frozen)
+
+// do sends one request. Those that may not be sent twice, or carry much, have all the
+// time that their context gives.
+func (c *Client) do(req *http.Request, r *request) (*http.Response, error) {
+	if !r.again() || r.size > 1<<20 {
+		return c.http.Do(req)
+	}
+	ctx, cancel := context.WithCancelCause(req.Context())
+	timer := time.AfterFunc(frozen, func() { cancel(errFrozen) })
+	resp, err := c.http.Do(req.WithContext(ctx))
+	if !timer.Stop() && err != nil && req.Context().Err() == nil {
+		return nil, fmt.Errorf("%s: %w", req.URL.Host, errFrozen)
+	}
+	if err != nil {
+		cancel(nil)
+		return nil, err
+	}
+	resp.Body = &body{resp.Body, cancel}
+	return resp, nil
+}
+
+// body lets go of its request's context once it is closed.
+type body struct {
+	io.ReadCloser
+	cancel context.CancelCauseFunc
+}
+
+func (b *body) Close() error {
+	defer b.cancel(nil)
+	return b.ReadCloser.Close()
 }
 
 func (c *Client) build(ctx context.Context, target *url.URL, r *request) (*http.Request, error) {

@@ -161,6 +161,32 @@ func TestNextAddress(t *testing.T) {
 	}
 }
 
+// TestFrozenNode has a node that accepts connections and says nothing.
+func TestFrozenNode(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		answers := func(req *http.Request) (*http.Response, error) {
+			if req.URL.Host == "frozen" {
+				<-req.Context().Done()
+				return nil, context.Cause(req.Context())
+			}
+			return &http.Response{StatusCode: http.StatusOK, Body: io.NopCloser(strings.NewReader(`{"node":"b"}`)), Request: req}, nil
+		}
+		c, err := client.New(client.Config{Addrs: []string{"frozen", "other"}, Transport: roundTrip(answers)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if s, err := c.Status(t.Context()); err != nil || s.Node != "b" {
+			t.Errorf("status %+v, %v", s, err)
+		}
+		// A leave may take as long as the node's jobs, and must not take out another.
+		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+		defer cancel()
+		if _, err := c.Leave(ctx); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("leave: %v", err)
+		}
+	})
+}
+
 func TestProblemsAndStrangers(t *testing.T) {
 	node := fake(t, func(w http.ResponseWriter, _ *http.Request) {
 		w.WriteHeader(http.StatusUnprocessableEntity)

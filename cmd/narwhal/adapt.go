@@ -151,6 +151,9 @@ func (v view) Members() []api.Member {
 	}
 	var out []api.Member
 	for _, m := range snap.Members {
+		if m.State == cluster.Left {
+			continue // gossip remembers it for a while
+		}
 		role := roles[m.ID]
 		if role == "" {
 			role = "none"

@@ -8,6 +8,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -225,6 +226,36 @@ func TestPins(t *testing.T) {
 			return strings.TrimSpace(line) == pin
 		}) {
 			t.Errorf("go.mod does not require %s", pin)
+		}
+	}
+}
+
+// TestDependenciesAreExplained finds each module that is required directly in
+// docs/dependencies.md.
+func TestDependenciesAreExplained(t *testing.T) {
+	mod, err := os.ReadFile("go.mod")
+	if err != nil {
+		t.Fatal(err)
+	}
+	doc, err := os.ReadFile("docs/dependencies.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var rows strings.Builder
+	for line := range strings.Lines(string(doc)) {
+		if cells := strings.Split(line, "|"); len(cells) > 2 {
+			rows.WriteString(cells[1] + "\n")
+		}
+	}
+	for line := range strings.Lines(string(mod)) {
+		fields := strings.Fields(line)
+		if len(fields) != 2 || !strings.HasPrefix(line, "\t") {
+			continue
+		}
+		name := regexp.MustCompile(`^github\.com/|/v\d+$`).ReplaceAllString(fields[0], "")
+		short := strings.TrimPrefix(name, "golang.org/")
+		if !strings.Contains(rows.String(), name) && !strings.Contains(rows.String(), short) {
+			t.Errorf("docs/dependencies.md has no line for %s", fields[0])
 		}
 	}
 }

@@ -207,6 +207,9 @@ func (l *Lab) Close() error {
 	}
 	var errs []error
 	for _, n := range l.Nodes {
+		if l.opts.Executor == "docker" { // in order, so that it takes its network away
+			errs = append(errs, n.Stop())
+		}
 		errs = append(errs, n.Crash())
 	}
 	return errors.Join(append(errs, os.RemoveAll(l.opts.Dir))...)

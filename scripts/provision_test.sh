@@ -72,7 +72,7 @@ eventually() {
 sees_all() { local out; out=$(narwhal "$1" nodes --json 2>/dev/null) && [[ $out == *host1* && $out == *host2* && $out == *host3* ]]; }
 has_leader() { narwhal "$1" status --json >/dev/null 2>&1; }
 # three_voters: before that the founder's death could be the death of the only majority.
-voters() { narwhal "$1" nodes --json 2>/dev/null | grep -oE '"voter": *true' | wc -l; }
+voters() { narwhal "$1" nodes --json 2>/dev/null | grep -oE '"role": *"voter"' | wc -l; }
 three_voters() { [ "$(voters "$1")" = 3 ]; }
 # builds_passed HOST N: N builds have passed, as that host sees it.
 builds_passed() { [ "$(narwhal "$1" builds --json 2>/dev/null | grep -oiE '"(status|state)": *"passed"' | wc -l)" -ge "$2" ]; }

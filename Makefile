@@ -72,12 +72,12 @@ layout:
 	go test -count=1 .
 
 # Where no engine can be had the demo says so too and runs its steps as processes.
-demo: build
+demo:
 	scripts/deps.sh git
 	scripts/images.sh || echo "demo: no Docker images, see above" >&2
 	go run ./internal/lab/demo
 
-bench: build
+bench:
 	@[ -n "$(BENCH)" ] || { echo "which one? make bench BENCH=latency (throughput, failover, starved, idle)" >&2; exit 2; }
 	@go run ./internal/lab/bench $(BENCH)
 

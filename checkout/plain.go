@@ -57,11 +57,13 @@ func (m *mirror) plainTree(ctx context.Context, sha string) (all []plainFile, ok
 		}
 		return err
 	})
-	if errors.Is(err, fs.ErrNotExist) { // git finds it, or says what is missing
+	if errors.Is(err, errIncomplete) { // git finds it, or says what is missing
 		return nil, false, nil
 	}
 	return all, ok, err
 }
+
+var errIncomplete = errors.New("an object of the tree is not there")
 
 type plainReader struct {
 	*reader
@@ -150,6 +152,9 @@ func (r *reader) objects(names []string, limit int64) ([][]byte, error) {
 	var total int64
 	for range names {
 		_, size, err := r.header()
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil, errIncomplete // and no fs.ErrNotExist: what else was answered is unread
+		}
 		if err != nil {
 			return nil, err
 		}

@@ -13,6 +13,7 @@ import (
 	"github.com/hashicorp/raft"
 	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
 	"go.etcd.io/bbolt"
+	bbolterrors "go.etcd.io/bbolt/errors"
 )
 
 const (
@@ -47,6 +48,9 @@ func openLogStore(cfg Config, log *slog.Logger) (*raftLogStore, error) {
 		BoltOptions:             &bbolt.Options{NoFreelistSync: true, FreelistType: bbolt.FreelistMapType, Timeout: time.Second},
 		MsgpackUseNewTimeFormat: true,
 	})
+	if errors.Is(err, bbolterrors.ErrInvalid) || errors.Is(err, bbolterrors.ErrChecksum) || errors.Is(err, bbolterrors.ErrVersionMismatch) {
+		return nil, fmt.Errorf("%w: open log %s: %w; move the directory away and join anew", ErrDamaged, filepath.Join(dir, storeFile), err)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("open log: %w", err)
 	}

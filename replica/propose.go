@@ -109,7 +109,12 @@ func (p *Proposer) await(ctx context.Context, w proposal) (fsm.Result, error) {
 	case a := <-w.done:
 		return a.result, a.err
 	case <-p.stopped:
-		return fsm.Result{}, ErrStopped
+		select { // Run has waited for what was under way: it may be known by now
+		case a := <-w.done:
+			return a.result, a.err
+		default:
+			return fsm.Result{}, ErrStopped
+		}
 	case <-ctx.Done():
 		return fsm.Result{}, ctx.Err()
 	}

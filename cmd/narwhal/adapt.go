@@ -78,7 +78,7 @@ func (m membership) Departed() ([]fsm.NodeID, <-chan struct{}) {
 	s, changed := m.Watch()
 	var out []fsm.NodeID
 	for _, n := range s.Members {
-		if n.Leaving || n.State == cluster.Left {
+		if n.State == cluster.Left { // one that is leaving may yet stay
 			out = append(out, fsm.NodeID(n.ID))
 		}
 	}

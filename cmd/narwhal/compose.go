@@ -51,7 +51,7 @@ func runNode(ctx context.Context, cfg nodeConfig, log *slog.Logger) error {
 	if err := n.join(ctx); err != nil {
 		return err
 	}
-	if err := n.build(ctx, leave); err != nil {
+	if err := n.assemble(leave); err != nil {
 		return err
 	}
 
@@ -143,8 +143,8 @@ func (n *node) join(ctx context.Context) error {
 	})
 }
 
-// build makes the parts. It starts nothing.
-func (n *node) build(_ context.Context, leave context.CancelFunc) error {
+// assemble makes the parts. It starts nothing.
+func (n *node) assemble(leave context.CancelFunc) error {
 	id := n.cluster.Identity()
 	n.proposer = proposer{replica.NewProposer(n.cluster, time.Now)}
 	n.dispatcher = sched.NewDispatcher(sched.Config{
@@ -202,7 +202,11 @@ func (n *node) buildAPI(leave context.CancelFunc) error {
 // lead is what this node does while it leads; all of it has ended before another
 // leadership begins.
 func (n *node) lead(ctx context.Context) error {
-	<-n.cluster.Ready()
+	select {
+	case <-n.cluster.Ready():
+	case <-ctx.Done(): // it could not start
+		return nil
+	}
 	return n.cluster.WhileLeader(ctx, func(ctx context.Context, term uint64) error {
 		n.log.Info("this node leads", "term", term)
 		if err := n.raiseEpoch(ctx); err != nil {

@@ -33,6 +33,7 @@ func main() { os.Exit(run(os.Args[1:])) }
 func run(args []string) int {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
+	context.AfterFunc(ctx, stop) // the second signal ends the process, whatever it waits for
 	root := newRoot()
 	root.SetArgs(args)
 	err := root.ExecuteContext(ctx)

@@ -243,7 +243,7 @@ func Await(ctx context.Context, what string, look func(context.Context) (bool, e
 		select {
 		case <-ticker.C:
 		case <-ctx.Done():
-			return fmt.Errorf("wait for %s: %w (last: %w)", what, ctx.Err(), errors.Join(last))
+			return errors.Join(fmt.Errorf("wait for %s: %w", what, ctx.Err()), last)
 		}
 	}
 }

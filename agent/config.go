@@ -28,6 +28,9 @@ type Config struct {
 	// GitHubHosts are the hosts whose clone URLs a GitHub webhook may name.
 	// Default: github.com. GitHub Enterprise's host comes here.
 	GitHubHosts []string
+	// Forks has pull requests from forks built. Whoever can open one then runs what
+	// they like in a job.
+	Forks bool
 	// Protocols are the schemes that a clone URL may have. Default: https, ssh.
 	Protocols []string
 	// MaxBody is the largest body taken, in bytes. Default: 5 MiB.

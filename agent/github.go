@@ -51,6 +51,9 @@ func (h *Hooks) fromGitHub(r *http.Request, body []byte) (verdict, error) {
 	case *github.PullRequestEvent:
 		v = fromPullRequest(e)
 	}
+	if v.commit.Fork && !h.config.Forks {
+		return verdict{ignored: "pull requests from forks build nothing without --build-forks"}, nil
+	}
 	if v.ignored != "" {
 		return v, nil
 	}

@@ -85,6 +85,17 @@ func post(t testing.TB, config Config, q Queue, r *http.Request) (int, string, h
 	return w.Code, w.Body.String(), w.Result().Header
 }
 
+// TestForksAreNotBuilt holds by default: a fork's narwhal.yml is a stranger's.
+func TestForksAreNotBuilt(t *testing.T) {
+	for _, file := range []string{"pull_request_fork_synchronize", "pull_request_fork_deleted_reopened"} {
+		var q recorder
+		status, body, _ := post(t, testConfig(), &q, delivery("pull_request", testdata(t, file), acmeSecret))
+		if status != http.StatusOK || !strings.Contains(body, "--build-forks") || len(q.commits) > 0 {
+			t.Errorf("%s: answered %d %s, queued %v", file, status, body, q.commits)
+		}
+	}
+}
+
 func TestGitHubEvents(t *testing.T) {
 	pushed := fsm.Commit{
 		Repo: "acme/api", CloneURL: "https://github.com/acme/api.git", SHA: pushedSHA, Ref: "refs/heads/main",
@@ -120,7 +131,9 @@ func TestGitHubEvents(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.file+"_"+tt.event, func(t *testing.T) {
 			var q recorder
-			status, body, _ := post(t, testConfig(), &q, delivery(tt.event, testdata(t, tt.file), acmeSecret))
+			config := testConfig()
+			config.Forks = true
+			status, body, _ := post(t, config, &q, delivery(tt.event, testdata(t, tt.file), acmeSecret))
 			if tt.want == nil {
 				if status != http.StatusOK || !strings.Contains(body, `"ignored"`) || !strings.Contains(body, tt.ignored) || len(q.commits) > 0 {
 					t.Errorf("answered %d %s, queued %v; want it ignored because of %q", status, body, q.commits, tt.ignored)

@@ -122,6 +122,26 @@ func TestEveryRouteIsClosed(t *testing.T) {
 	}
 }
 
+// TestSignInByToken is for whom the link has expired.
+func TestSignInByToken(t *testing.T) {
+	w := newWorld(t, nil, "a")
+	n := w.nodes["a"]
+	form := func(token string, headers ...string) *answer {
+		return n.bare("POST", "/login", url.Values{"token": {token}}.Encode(),
+			append([]string{"Content-Type", "application/x-www-form-urlencoded"}, headers...)...)
+	}
+	for _, wrong := range []string{"", "nwa_", n.auth.Token() + "x", strings.Repeat("x", 8<<10)} {
+		if a := form(wrong).want(403); a.header.Get("Set-Cookie") != "" {
+			t.Errorf("token of %d bytes signed in", len(wrong))
+		}
+	}
+	if a := form(n.auth.Token(), "Sec-Fetch-Site", "cross-site").want(403); a.header.Get("Set-Cookie") != "" {
+		t.Error("another site signed in")
+	}
+	cookie, _, _ := strings.Cut(form(n.auth.Token(), "Sec-Fetch-Site", "same-origin").want(303).header.Get("Set-Cookie"), ";")
+	n.bare("GET", "/", "", "Cookie", cookie).want(200)
+}
+
 func TestSignIn(t *testing.T) {
 	w := newWorld(t, nil, "a", "b")
 	n := w.nodes["a"]

@@ -53,6 +53,7 @@ func (s *Server) pageRoutes() {
 	s.mux.HandleFunc("GET /jobs/{id}/log", s.raw(withState, s.logPage))
 	s.mux.HandleFunc("GET /nodes", s.raw(withState, s.nodesPage))
 	s.mux.HandleFunc("GET /login", s.login)
+	s.mux.HandleFunc("POST /login", s.loginByToken)
 	s.mux.HandleFunc("POST /logout", s.logout)
 	s.mux.HandleFunc("GET /style.css", func(w http.ResponseWriter, r *http.Request) {
 		http.ServeFileFS(w, r, pageFiles, "pages/style.css")
@@ -95,6 +96,21 @@ func (s *Server) login(w http.ResponseWriter, r *http.Request) {
 	}
 	if !s.deps.Auth.useCode(code) {
 		s.signInPage(w, http.StatusForbidden, "This sign-in link has been used, is older than ten minutes, or is another node's.")
+		return
+	}
+	http.SetCookie(w, s.deps.Auth.newSession(r.TLS != nil))
+	http.Redirect(w, r, "/", http.StatusSeeOther)
+}
+
+// loginByToken opens a session for who types the API token in.
+func (s *Server) loginByToken(w http.ResponseWriter, r *http.Request) {
+	if err := http.NewCrossOriginProtection().Check(r); err != nil {
+		s.signInPage(w, http.StatusForbidden, "Another site sent this form.")
+		return
+	}
+	r.Body = http.MaxBytesReader(w, r.Body, 4<<10)
+	if !s.deps.Auth.isToken(r.PostFormValue("token")) {
+		s.signInPage(w, http.StatusForbidden, "That is not this cluster's API token.")
 		return
 	}
 	http.SetCookie(w, s.deps.Auth.newSession(r.TLS != nil))

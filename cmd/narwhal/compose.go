@@ -116,6 +116,9 @@ func openNode(ctx context.Context, cfg nodeConfig, public net.Listener, log *slo
 	if err != nil {
 		return nil, err
 	}
+	if err := haveTools(ctx, cfg); err != nil {
+		return nil, err
+	}
 	n := &node{cfg: cfg, log: log, apiAddr: apiAddr, replica: replica.New()}
 	n.cluster, err = cluster.Open(cluster.Config{
 		DataDir: cfg.dataDir, Bind: cfg.clusterListen, Advertise: cfg.clusterAdvertise, Join: cfg.join, Token: cfg.token,
@@ -282,11 +285,16 @@ func (n *node) close() {
 	n.cluster.Close()
 }
 
-// announce says on standard output what a person needs next.
+// announce says on standard output what a person needs next. The join token is good
+// for ever, so it is shown at a terminal and kept out of journals.
 func (n *node) announce() {
 	fmt.Fprintf(os.Stdout, "node %s is up, cluster %s\n", n.cfg.name, n.cluster.Identity().ClusterID)
 	fmt.Fprintf(os.Stdout, "open (once):   %s\n", n.api.LoginURL())
-	fmt.Fprintf(os.Stdout, "the next node: narwhal node --join %s --token %s\n", joinHost(n.cluster.Self().Addr), n.cluster.Token())
+	token := "--token-file " + filepath.Join(n.cfg.dataDir, joinTokenFile)
+	if info, err := os.Stdout.Stat(); err == nil && info.Mode()&os.ModeCharDevice != 0 {
+		token = "--token " + n.cluster.Token()
+	}
+	fmt.Fprintf(os.Stdout, "the next node: narwhal node --join %s %s\n", joinHost(n.cluster.Self().Addr), token)
 }
 
 // joinHost leaves the default port out.

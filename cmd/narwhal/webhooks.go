@@ -14,6 +14,7 @@ type webhookConfig struct {
 	secret      string
 	secretFiles []string
 	hosts       []string
+	forks       bool
 	secrets     map[string]string
 }
 
@@ -21,6 +22,7 @@ func (c *webhookConfig) flags(f *pflag.FlagSet) {
 	f.StringVar(&c.secret, "webhook-secret", "", "the `secret` that signs webhooks; better by NARWHAL_WEBHOOK_SECRET or --webhook-secret-file")
 	f.StringSliceVar(&c.secretFiles, "webhook-secret-file", nil, "a `file` with the secret that signs webhooks, or `pattern=file` for the repositories that match, such as acme/*=/etc/narwhal/acme; may be given more than once")
 	f.StringSliceVar(&c.hosts, "github-host", []string{"github.com"}, "the `hosts` whose repositories a GitHub webhook may name")
+	f.BoolVar(&c.forks, "build-forks", false, "build pull requests from forks: whoever can open one runs what they like in a job")
 }
 
 // complete reads the secrets, and checks them and the protocols of what they let in.
@@ -51,5 +53,5 @@ func (c *webhookConfig) complete(protocols []string) error {
 }
 
 func (c *webhookConfig) agent(protocols []string) agent.Config {
-	return agent.Config{Secret: c.secret, Secrets: c.secrets, GitHubHosts: c.hosts, Protocols: protocols}
+	return agent.Config{Secret: c.secret, Secrets: c.secrets, GitHubHosts: c.hosts, Forks: c.forks, Protocols: protocols}
 }

@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"runtime"
 	"time"
@@ -90,17 +91,32 @@ type anExecutor interface {
 	io.Closer
 }
 
+// haveTools finds what running jobs takes. It is asked before the node joins: one that
+// can't work is not to be a member.
+func haveTools(ctx context.Context, cfg nodeConfig) error {
+	if cfg.voterOnly {
+		return nil
+	}
+	if _, err := exec.LookPath("git"); err != nil {
+		return fmt.Errorf("git is needed on every node that runs jobs: %w", err)
+	}
+	if cfg.executor != "docker" {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
+	defer cancel()
+	if _, err := executor.Detect(ctx, ""); err != nil {
+		return fmt.Errorf("%w; start Docker, or give --executor process to run steps without isolation", err)
+	}
+	return nil
+}
+
 func newExecutor(cfg nodeConfig, id cluster.Identity, log *slog.Logger) (anExecutor, error) {
 	node := fsm.NodeID(id.NodeID)
 	if cfg.executor == "process" {
 		return executor.NewProcess(executor.ProcessConfig{
 			Node: node, Attempts: filepath.Join(cfg.dataDir, "attempts"), Grace: cfg.grace, LogLimit: cfg.logBytes,
 		}, log), nil
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), 15*time.Second)
-	defer cancel()
-	if _, err := executor.Detect(ctx, ""); err != nil {
-		return nil, fmt.Errorf("%w; start Docker, or give --executor process to run steps without isolation", err)
 	}
 	binary, err := os.Executable()
 	if err != nil {

@@ -23,9 +23,10 @@ var version = "dev"
 // Exit statuses: 0 passed, 1 failed, 2 usage, and those that a supervisor such
 // as systemd must not answer with a restart.
 const (
-	exitFailed  = 1
-	exitUsage   = 2
-	exitForeign = 78 // EX_CONFIG: another cluster's node
+	exitFailed      = 1
+	exitUsage       = 2
+	exitForeign     = 78  // EX_CONFIG: another cluster's node
+	exitInterrupted = 130 // as the shells say it: 128 and SIGINT
 )
 
 func main() { os.Exit(run(os.Args[1:])) }
@@ -39,6 +40,9 @@ func run(args []string) int {
 	err := root.ExecuteContext(ctx)
 	if err == nil {
 		return 0
+	}
+	if errors.Is(err, context.Canceled) && ctx.Err() != nil {
+		return exitInterrupted // whoever pressed Ctrl-C knows why
 	}
 	var status exitError
 	if errors.As(err, &status) {

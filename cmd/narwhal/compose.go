@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -58,7 +59,9 @@ func runNode(ctx context.Context, cfg nodeConfig, log *slog.Logger) error {
 	core := newStage(ctx, "core")
 	core.start("cluster", n.cluster.Run)
 	core.start("log", n.proposer.Run)
-	core.start("node streams", func(ctx context.Context) error { return n.link.Run(ctx, n.cluster.Listener(alpnLink)) })
+	core.start("node streams", func(ctx context.Context) error {
+		return besideCluster(ctx, n.link.Run(ctx, n.cluster.Listener(alpnLink)))
+	})
 
 	work := newStage(ctx, "work")
 	work.start("leader", n.lead)
@@ -77,9 +80,19 @@ func runNode(ctx context.Context, cfg nodeConfig, log *slog.Logger) error {
 			return nil
 		}
 		n.announce()
-		return n.api.Run(ctx, public, n.cluster.Listener(alpnHTTP))
+		return besideCluster(ctx, n.api.Run(ctx, public, n.cluster.Listener(alpnHTTP)))
 	})
 	return runStages(ctx, core, work, front)
+}
+
+// besideCluster takes the end of what serves on the cluster's port. Where the port
+// was closed under it, the cluster has ended, and it is for that to say why.
+func besideCluster(ctx context.Context, err error) error {
+	if errors.Is(err, net.ErrClosed) {
+		<-ctx.Done()
+		return nil
+	}
+	return err
 }
 
 // node holds the parts of a running node.

@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -10,6 +12,7 @@ import (
 
 	"github.com/codepr/narwhal/api"
 	"github.com/codepr/narwhal/fsm"
+	"github.com/codepr/narwhal/internal/lab"
 )
 
 // failover kills the leader N times with 200 jobs queued and running, and looks
@@ -20,7 +23,7 @@ func failover(ctx context.Context, b *bench) error {
 	rounds := number("N", 20)
 	sha, err := b.repo.Commit("first", map[string]string{
 		// Twelve at a time on two cores a node: the queue outlasts the election.
-		"narwhal.yml": "name: slow\nresources: {cpu: 500m, memory: 16Mi}\nsteps:\n  - command: sleep 0.2\n",
+		"narwhal.yml": "name: slow\nresources: {cpu: 500m, memory: 16Mi}\nsteps:\n  - command: sleep 0.2; echo $NARWHAL_JOB $NARWHAL_ATTEMPT >> " + b.ran() + "\n",
 	})
 	if err != nil {
 		return err
@@ -88,8 +91,15 @@ func (b *bench) killLeader(ctx context.Context, sha string, round, jobs int) (af
 	if err != nil {
 		return 0, 0, 0, err
 	}
-	after, lost, doubled = judge(builds, ids, killed)
-	return after, lost, doubled, nil
+	again, err := b.repeated(jobs)
+	if err != nil {
+		return 0, 0, 0, err
+	}
+	v := lab.Judge(builds, killed)
+	for _, l := range v.Lost {
+		say("build %d %s: %s", l.ID, l.Status, l.Reason)
+	}
+	return v.Next, len(v.Lost), v.Doubled + again, nil
 }
 
 // placedAfter waits until a job has been placed after the kill.
@@ -123,35 +133,28 @@ func (b *bench) read(ctx context.Context, ids []fsm.BuildID) ([]api.Build, error
 	return out, nil
 }
 
-// judge finds the first placement after the kill, the builds that did not pass,
-// and the jobs with more than one result that counted.
-func judge(builds []api.Build, ids []fsm.BuildID, killed time.Time) (after time.Duration, lost, doubled int) {
-	after = time.Hour
-	distinct := make(map[fsm.BuildID]bool)
-	for _, id := range ids {
-		distinct[id] = true
+// repeated counts the attempts that ran their step more than once, by what the steps
+// themselves wrote down. A job may run again as another attempt: the first one's
+// node was killed.
+func (b *bench) repeated(jobs int) (n int, err error) {
+	data, err := os.ReadFile(b.ran())
+	if err != nil {
+		return 0, err
 	}
-	doubled = len(ids) - len(distinct)
-	for _, v := range builds {
-		if v.Status != fsm.Passed {
-			say("build %d %s: %s", v.ID, v.Status, v.Reason)
-			lost++
-		}
-		for _, j := range v.Jobs {
-			passed := 0
-			for _, a := range j.Attempts {
-				if a.Status == fsm.Passed {
-					passed++
-				}
-				if d := a.AssignedAt.Sub(killed); d > 0 {
-					after = min(after, d)
-				}
-			}
-			doubled += max(0, passed-1)
+	times := make(map[string]int)
+	for line := range strings.Lines(string(data)) {
+		if times[line]++; times[line] > 1 {
+			n++
 		}
 	}
-	return after, lost, doubled
+	if len(times) < jobs {
+		return 0, fmt.Errorf("%d jobs passed, and only %d attempts wrote that they ran", jobs, len(times))
+	}
+	return n, os.Truncate(b.ran(), 0)
 }
+
+// ran is the file that each step adds its attempt to.
+func (b *bench) ran() string { return filepath.Join(b.dir, "ran") }
 
 // starved keeps all cores busy in builds for SECONDS and counts the elections.
 func starved(ctx context.Context, b *bench) error {

@@ -219,41 +219,19 @@ func (d *show) wait(ctx context.Context) ([]api.Build, error) {
 func (d *show) tell(builds []api.Build, killed, began time.Time) error {
 	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "BUILD\tREPOSITORY\tCOMMIT\tNODES\tRESULT\tTIME")
-	lost, doubled, next := 0, 0, time.Hour
-	seen := make(map[fsm.BuildID]bool)
 	for _, b := range builds {
-		if seen[b.ID] {
-			doubled++
-		}
-		seen[b.ID] = true
-		if b.Status != fsm.Passed {
-			lost++
-		}
-		for _, j := range b.Jobs {
-			passed := 0
-			for _, a := range j.Attempts {
-				if a.Status == fsm.Passed {
-					passed++
-				}
-				if after := a.AssignedAt.Sub(killed); after > 0 {
-					next = min(next, after)
-				}
-			}
-			doubled += max(0, passed-1)
-		}
 		fmt.Fprintf(w, "%d\t%s\t%.8s\t%s\t%s\t%s\n", b.ID, b.Repo, b.SHA, nodes(b), b.Status, b.EndedAt.Sub(b.CreatedAt).Round(100*time.Millisecond))
 	}
 	if err := w.Flush(); err != nil {
 		return err
 	}
-	for _, b := range builds {
-		if b.Status != fsm.Passed {
-			say("build %d: %s", b.ID, b.Reason)
-		}
+	v := lab.Judge(builds, killed)
+	for _, b := range v.Lost {
+		say("build %d %s: %s", b.ID, b.Status, b.Reason)
 	}
-	say("from the kill to the next dispatch: %s", next.Round(time.Millisecond))
-	say("builds %d, lost %d, doubled %d, in %s", len(builds), lost, doubled, time.Since(began).Round(time.Second))
-	if lost > 0 || doubled > 0 {
+	say("from the kill to the next dispatch: %s", v.Next.Round(time.Millisecond))
+	say("builds %d, lost %d, doubled %d, in %s", len(builds), len(v.Lost), v.Doubled, time.Since(began).Round(time.Second))
+	if len(v.Lost) > 0 || v.Doubled > 0 {
 		return errors.New("a build was lost or came twice")
 	}
 	return nil

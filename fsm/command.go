@@ -27,6 +27,14 @@ type Command struct {
 	SetSinks      *SetSinks      `cbor:"11,keyasint,omitempty"`
 	AckEvents     *AckEvents     `cbor:"12,keyasint,omitempty"`
 	RaiseEpoch    *RaiseEpoch    `cbor:"13,keyasint,omitempty"`
+	SetSecret     *SetSecret     `cbor:"14,keyasint,omitempty"`
+	RemoveSecret  *RemoveSecret  `cbor:"15,keyasint,omitempty"`
+	DecideJob     *DecideJob     `cbor:"16,keyasint,omitempty"`
+	ExpireAttempt *ExpireAttempt `cbor:"17,keyasint,omitempty"`
+	FireSchedule  *FireSchedule  `cbor:"18,keyasint,omitempty"`
+	SaveCache     *SaveCache     `cbor:"19,keyasint,omitempty"`
+	UseCache      *UseCache      `cbor:"20,keyasint,omitempty"`
+	DropCache     *DropCache     `cbor:"21,keyasint,omitempty"`
 }
 
 // AddBuild accepts a commit. Result.Build is the new build, or the one that its
@@ -35,6 +43,8 @@ type AddBuild struct {
 	Key     string  `json:"key"` // Commit.Key(), or a client's own for builds started by hand
 	Commit  Commit  `json:"commit"`
 	RetryOf BuildID `json:"retry_of,omitempty"`
+	// Inputs are not known to be the file's until it is planned.
+	Inputs map[string]string `json:"inputs,omitempty"`
 }
 
 // AssignJob places a queued job on a node. Refused with ErrNotQueued,
@@ -65,6 +75,11 @@ type Outcome struct {
 	Message  string       `json:"message,omitempty"`
 	Steps    []StepResult `json:"steps,omitempty"`
 	LogBytes int64        `json:"log_bytes,omitempty"`
+
+	PeakMemory int64         `json:"peak_memory,omitempty"` // bytes, of all its containers; 0 where it isn't known
+	CPUTime    time.Duration `json:"cpu_time,omitempty"`    // of its steps
+	Tests      *TestReport   `json:"tests,omitempty"`
+	Artifacts  *Artifacts    `json:"artifacts,omitempty"`
 
 	// Plan is what a plan job brings: the build's jobs. Set with Passed only.
 	Plan *pipeline.Pipeline `json:"plan,omitempty"`
@@ -120,6 +135,63 @@ type AckEvents struct {
 // only the others had are gone, and their indexes are given out again.
 type RaiseEpoch struct {
 	Epoch uint64 `json:"epoch"` // lower ones change nothing
+}
+
+// SetSecret keeps a secret, in the place of the one of the same repository and
+// name.
+type SetSecret struct {
+	Secret Secret `json:"secret"`
+}
+
+// RemoveSecret forgets a secret. One that is not there is no error.
+type RemoveSecret struct {
+	Repo string `json:"repo,omitempty"`
+	Name string `json:"name"`
+}
+
+// DecideJob is a person's word on a job that is Held: it is queued, or ends as
+// Canceled with CauseRejected. Refused with ErrNotHeld.
+type DecideJob struct {
+	Job     JobID  `json:"job"`
+	Approve bool   `json:"approve"`
+	By      string `json:"by"`
+}
+
+// ExpireAttempt declares that an attempt's time is up though its node has not said
+// so: it ends as Failed with CauseTimeout.
+type ExpireAttempt struct {
+	Ref     AttemptRef `json:"ref"`
+	Message string     `json:"message"`
+}
+
+// FireSchedule deals with a time of the clock: it starts the schedule's build and
+// notes the time, once. A time that was dealt with, or a schedule that is not there
+// any more, changes nothing and is no error.
+type FireSchedule struct {
+	Repo   string            `json:"repo"`
+	Branch string            `json:"branch"`
+	Spec   pipeline.Schedule `json:"spec"`
+	Due    time.Time         `json:"due"`
+}
+
+// SaveCache keeps a cache. A key that is there in the scope stays as it is.
+type SaveCache struct {
+	Entry CacheEntry `json:"entry"`
+}
+
+// UseCache notes that a cache was restored, for the order in which they go.
+type UseCache struct {
+	Repo  string `json:"repo"`
+	Scope string `json:"scope"`
+	Key   string `json:"key"`
+}
+
+// DropCache forgets a cache whose blob no node has any more.
+type DropCache struct {
+	Repo   string `json:"repo"`
+	Scope  string `json:"scope"`
+	Key    string `json:"key"`
+	Digest string `json:"digest"`
 }
 
 // Result is Apply's answer to one command. Err is one of the sentinels in

@@ -15,7 +15,8 @@ const (
 	EventPush        Event = "push"
 	EventTag         Event = "tag"
 	EventPullRequest Event = "pull_request"
-	EventManual      Event = "manual" // API or `narwhal push`
+	EventManual      Event = "manual"   // API or `narwhal push`
+	EventSchedule    Event = "schedule" // the clock
 )
 
 // Commit is what arrived: a repository at a SHA, and the event that told of it.
@@ -32,6 +33,7 @@ type Commit struct {
 	PullRequest int    `json:"pull_request,omitempty"` // its number, 0 where there is none
 	Fork        bool   `json:"fork,omitempty"`         // the commit comes from another repository than Repo
 	Base        string `json:"base,omitempty"`         // the branch that a pull request is for
+	Before      string `json:"before,omitempty"`       // the SHA that what changed is counted from; empty where it is not known
 
 	// Bundle and Holders are set for what `narwhal push` brought: the SHA-256 of
 	// a git bundle, and the nodes that hold it. CloneURL is empty then.
@@ -74,6 +76,8 @@ type Build struct {
 	Jobs    uint32  `json:"jobs"`              // how many jobs it has, its plan included
 	Open    uint32  `json:"open"`              // how many of them have not ended
 	RetryOf BuildID `json:"retry_of,omitempty"`
+	// Inputs are what it was started with by hand, or by a schedule.
+	Inputs map[string]string `json:"inputs,omitempty"`
 
 	CanceledBy string `json:"canceled_by,omitempty"`
 

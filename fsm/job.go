@@ -36,6 +36,8 @@ type Job struct {
 	// CanceledBy is set once somebody asked for its end; the node that runs it
 	// stops it then and says so.
 	CanceledBy string `json:"canceled_by,omitempty"`
+	// ApprovedBy let it go on from Held.
+	ApprovedBy string `json:"approved_by,omitempty"`
 
 	NotBefore time.Time `json:"not_before,omitzero"` // a retry waits until then
 	QueuedAt  time.Time `json:"queued_at,omitzero"`
@@ -78,6 +80,11 @@ type Attempt struct {
 	Steps    []StepResult `json:"steps,omitempty"`
 	LogBytes int64        `json:"log_bytes,omitempty"`
 
+	PeakMemory int64         `json:"peak_memory,omitempty"` // bytes, of all its containers; 0 where it isn't known
+	CPUTime    time.Duration `json:"cpu_time,omitempty"`    // of its steps
+	Tests      *TestReport   `json:"tests,omitempty"`
+	Artifacts  *Artifacts    `json:"artifacts,omitempty"`
+
 	AssignedAt time.Time `json:"assigned_at"`
 	StartedAt  time.Time `json:"started_at,omitzero"`
 	EndedAt    time.Time `json:"ended_at,omitzero"`
@@ -100,7 +107,13 @@ func (r AttemptRef) String() string { return attemptName(r.Job, r.N) }
 type StepResult struct {
 	Name      string    `json:"name"`
 	Status    Status    `json:"status"`
+	Cause     Cause     `json:"cause,omitempty"`
 	ExitCode  int       `json:"exit_code"`
 	StartedAt time.Time `json:"started_at,omitzero"`
 	EndedAt   time.Time `json:"ended_at,omitzero"`
+
+	Tries      int           `json:"tries,omitempty"`       // how often it was run; 0 is once, or not at all
+	Allowed    bool          `json:"allowed,omitempty"`     // it failed, and may: the job goes on
+	PeakMemory int64         `json:"peak_memory,omitempty"` // bytes, of its largest process
+	CPUTime    time.Duration `json:"cpu_time,omitempty"`    // user and system, of all its processes that were waited for
 }

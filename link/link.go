@@ -99,6 +99,17 @@ type Work struct {
 	Name   string        `json:"name"`
 	Commit fsm.Commit    `json:"commit"`
 	Spec   *pipeline.Job `json:"spec,omitempty"` // nil for a plan
+
+	Inputs map[string]string `json:"inputs,omitempty"` // the build's, for a plan
+	// Secrets are those that Spec names, sealed with the cluster's key. One that is
+	// not in the store is not here.
+	Secrets map[string][]byte `json:"secrets,omitempty"`
+	// Registries are sealed credentials for the images of Spec, by registry.
+	Registries map[string][]byte `json:"registries,omitempty"`
+	// Artifacts are those of the jobs that this one needs, by their names.
+	Artifacts map[string]fsm.Artifacts `json:"artifacts,omitempty"`
+	// Scopes are the caches that the job may read, the one that it writes first.
+	Scopes []string `json:"scopes,omitempty"`
 }
 
 // Beats and leases. They are settings; these are the

@@ -1,0 +1,32 @@
+package fsm
+
+import "time"
+
+// TestReport sums up an attempt's JUnit reports.
+type TestReport struct {
+	Passed  int           `json:"passed"`
+	Failed  int           `json:"failed"` // failures and errors
+	Skipped int           `json:"skipped"`
+	Time    time.Duration `json:"time"`
+	// Failures are those that failed, the first MaxFailures of them.
+	Failures []TestCase `json:"failures,omitempty"`
+	// Slowest are the slowest ones, the first MaxSlowest of them.
+	Slowest []TestCase `json:"slowest,omitempty"`
+	// Broken says which reports could not be read, and why.
+	Broken []string `json:"broken,omitempty"`
+}
+
+// TestCase is a test as a report names it.
+type TestCase struct {
+	Suite string        `json:"suite,omitempty"`
+	Name  string        `json:"name"`
+	Time  time.Duration `json:"time"`
+	Text  string        `json:"text,omitempty"` // of the failure, at most MaxFailureText bytes
+}
+
+// What a TestReport holds at most, since it is replicated.
+const (
+	MaxFailures    = 50
+	MaxSlowest     = 10
+	MaxFailureText = 2 << 10
+)

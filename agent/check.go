@@ -53,6 +53,9 @@ func CheckCommit(c fsm.Commit, protocols []string) error {
 	if c.Base != "" {
 		checks = append(checks, checkRef("base", "refs/heads/"+c.Base))
 	}
+	if c.Before != "" && !shaPattern.MatchString(c.Before) {
+		checks = append(checks, bad("before", c.Before, "want 40 or 64 hexadecimal digits"))
+	}
 	for _, err := range checks {
 		if err != nil {
 			return err

@@ -28,6 +28,7 @@ type commitBody struct {
 	PullRequest int       `json:"pull_request"`
 	Fork        bool      `json:"fork"`
 	Base        string    `json:"base"`
+	Before      string    `json:"before"` // the SHA that changed files are counted from
 
 	ID         string `json:"id"`
 	Timestamp  any    `json:"timestamp"` // taken, of no use here
@@ -81,7 +82,7 @@ func (b commitBody) commit() fsm.Commit {
 		Repo: b.repo(), CloneURL: b.CloneURL, SHA: strings.ToLower(either(b.Commit, either(b.SHA, b.ID))),
 		Ref: either(b.Ref, b.Repository.Branch), Event: b.Event,
 		Message: line(b.Message, maxMessage), Author: line(b.Author, maxAuthor),
-		PullRequest: b.PullRequest, Fork: b.Fork, Base: b.Base,
+		PullRequest: b.PullRequest, Fork: b.Fork, Base: b.Base, Before: known(strings.ToLower(b.Before)),
 	}
 	service := strings.ToLower(b.Repository.HostingService)
 	if host, ok := hosts[service]; ok && c.CloneURL == "" {

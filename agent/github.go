@@ -95,7 +95,7 @@ func fromPush(e *github.PushEvent) verdict {
 	}
 	c := fsm.Commit{
 		Repo: e.GetRepo().GetFullName(), CloneURL: e.GetRepo().GetCloneURL(), Forge: forgeGitHub,
-		SHA: sha, Ref: e.GetRef(), Event: fsm.EventPush,
+		SHA: sha, Ref: e.GetRef(), Event: fsm.EventPush, Before: known(e.GetBefore()),
 		Message: line(head.GetMessage(), maxMessage), Author: author(head.GetAuthor().GetLogin(), head.GetAuthor().GetName()),
 	}
 	switch {
@@ -105,6 +105,14 @@ func fromPush(e *github.PushEvent) verdict {
 		return verdict{ignored: "neither a branch nor a tag was pushed, but " + line(c.Ref, maxRef)}
 	}
 	return verdict{commit: c}
+}
+
+// known is empty for the SHA of zeros, which stands for a branch that was not there.
+func known(sha string) string {
+	if strings.Trim(sha, "0") == "" {
+		return ""
+	}
+	return sha
 }
 
 // fromPullRequest builds a pull request's head. It is fetched from the repository
@@ -126,7 +134,7 @@ func fromPullRequest(e *github.PullRequestEvent) verdict {
 		Repo: repo, CloneURL: e.GetRepo().GetCloneURL(), Forge: forgeGitHub,
 		SHA: pr.GetHead().GetSHA(), Ref: "refs/pull/" + strconv.Itoa(number) + "/head", Event: fsm.EventPullRequest,
 		Message: line(pr.GetTitle(), maxMessage), Author: author(pr.GetUser().GetLogin(), pr.GetUser().GetName()),
-		PullRequest: number, Base: pr.GetBase().GetRef(),
+		PullRequest: number, Base: pr.GetBase().GetRef(), Before: known(pr.GetBase().GetSHA()),
 		// A head whose repository has been deleted was a fork's, too.
 		Fork: !strings.EqualFold(pr.GetHead().GetRepo().GetFullName(), repo),
 	}}

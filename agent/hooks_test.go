@@ -100,12 +100,14 @@ func TestGitHubEvents(t *testing.T) {
 	pushed := fsm.Commit{
 		Repo: "acme/api", CloneURL: "https://github.com/acme/api.git", SHA: pushedSHA, Ref: "refs/heads/main",
 		Event: fsm.EventPush, Message: "cache: forget entries by age", Author: "otter", Forge: "github",
+		Before: "0a1b2c3d4e5f60718293a4b5c6d7e8f900112233",
 	}
 	tagged := pushed
-	tagged.Ref, tagged.Event = "refs/tags/v1.2.0", fsm.EventTag
+	tagged.Ref, tagged.Event, tagged.Before = "refs/tags/v1.2.0", fsm.EventTag, "" // the tag was not there before
 	asked := fsm.Commit{
 		Repo: "acme/api", CloneURL: "https://github.com/acme/api.git", SHA: headSHA, Ref: "refs/pull/17/head",
 		Event: fsm.EventPullRequest, Message: "Make it quick", Author: "heron", Forge: "github", PullRequest: 17, Base: "main",
+		Before: "0a1b2c3d4e5f60718293a4b5c6d7e8f900112233", // the head of main
 	}
 	forked := asked
 	forked.Fork = true

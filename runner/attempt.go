@@ -165,7 +165,8 @@ func (r *Runner) checkout(a *attempt, t executor.Task) error {
 	return r.cfg.Checkout.Checkout(a.prep, a.work.Commit, a.work.Spec.Clone, t.Workspace)
 }
 
-// resume adopts a job of an earlier start, or finds that it is gone.
+// resume adopts a job of an earlier start, starts it where that had not come to it,
+// or finds that it is gone.
 func (r *Runner) resume(a *attempt, words *words) (fsm.Outcome, error) {
 	t := r.task(a)
 	for deadline := time.Now().Add(r.cfg.Adopt); ; {
@@ -179,17 +180,40 @@ func (r *Runner) resume(a *attempt, words *words) (fsm.Outcome, error) {
 			words.say("narwhal was restarted on this node (start %d) and goes on with the job", r.cfg.Node.Incarnation)
 			return r.wait(a, run)
 		}
+		if errors.Is(err, executor.ErrGone) && r.untouched(a, t) {
+			return r.startAnew(a, words)
+		}
 		if errors.Is(err, executor.ErrGone) || a.life.Err() != nil || time.Now().After(deadline) {
-			when := "before the job began"
-			if a.begun {
-				when = "while the job ran"
-			}
 			return fsm.Outcome{Status: fsm.Errored, Cause: fsm.CauseNodeLost,
-				Message: fmt.Sprintf("narwhal was restarted on this node %s, and it could not be adopted: %v", when, err)}, nil
+				Message: fmt.Sprintf("narwhal was restarted on this node while the job ran, and it could not be adopted: %v", err)}, nil
 		}
 		r.log.Warn("adopt attempt, trying again", "attempt", a.ref.String(), "error", err)
 		pause(a.life, time.Second)
 	}
+}
+
+// untouched reports whether no step of the attempt can ever have run.
+func (r *Runner) untouched(a *attempt, t executor.Task) bool {
+	if a.begun || a.life.Err() != nil {
+		return false
+	}
+	began, err := t.Began()
+	return err == nil && !began
+}
+
+// startAnew runs a job that an earlier start of this node had prepared at most.
+func (r *Runner) startAnew(a *attempt, words *words) (fsm.Outcome, error) {
+	r.mu.Lock()
+	a.started = false
+	if a.state != running { // it was stopped while it might have been there
+		a.unprep(errStopped)
+	}
+	r.mu.Unlock()
+	words.say("narwhal was restarted on this node (start %d) before the job began", r.cfg.Node.Incarnation)
+	if err := os.RemoveAll(r.workspace(a.ref)); err != nil {
+		return fsm.Outcome{}, fmt.Errorf("clear workspace: %w", err)
+	}
+	return r.runJob(a, words)
 }
 
 // wait follows the job to its end, and stops it when asked to.

@@ -163,7 +163,7 @@ func (r *Runner) quit(ctx context.Context) {
 	for _, a := range r.attempts {
 		switch {
 		case !a.state.alive():
-		case r.cfg.LeaveRunning && a.started:
+		case r.cfg.LeaveRunning: // what has not started does so at the next start
 			a.leave(errLeft)
 		default:
 			a.halt(leaving, r.cfg.Farewell/2)

@@ -249,6 +249,70 @@ func TestRestartAdopts(t *testing.T) {
 	n.end()
 }
 
+// TestRestartStartsWhatHadNotBegun ends narwhal while a job is checked out and
+// another is told to stop at that time.
+func TestRestartStartsWhatHadNotBegun(t *testing.T) {
+	n := newNode(t)
+	n.adjust = func(c *Config) { c.LeaveRunning = true }
+	checkouts := make(chan struct{}, 2)
+	n.files.ensure = func(ctx context.Context) error {
+		checkouts <- struct{}{}
+		<-ctx.Done()
+		return ctx.Err()
+	}
+	n.start()
+	goes, stops := ref(1, 1, 7), ref(2, 1, 8)
+	n.leader.want(job(goes), job(stops))
+	<-checkouts
+	<-checkouts
+	n.end()
+	if o := n.leader.outcome(goes); o != nil {
+		t.Fatalf("what was left reported %+v", o)
+	}
+	n.files.ensure = nil
+	canceled := job(stops)
+	canceled.Cancel = true
+	n.leader.update(func() { n.leader.away = true })
+	n.start()
+	n.m.awaitRun(t, goes)
+	n.leader.want(job(goes), canceled)
+	n.leader.update(func() { n.leader.away = false })
+	n.m.exit(goes, passed())
+	if o := n.leader.awaitOutcome(t, goes); o.Status != fsm.Passed {
+		t.Errorf("outcome is %+v", o)
+	}
+	if o := n.leader.awaitOutcome(t, stops); o.Status != fsm.Canceled {
+		t.Errorf("outcome is %+v", o)
+	}
+	n.settled()
+	n.end()
+	if n.m.started[goes] != 1 {
+		t.Errorf("%s was started %d times", goes, n.m.started[goes])
+	}
+}
+
+// TestRestartAfterStepsBegan finds nothing of a job of which the journal says that
+// its steps had begun, though the ledger did not get to it.
+func TestRestartAfterStepsBegan(t *testing.T) {
+	n := newNode(t)
+	n.adjust = func(c *Config) { c.LeaveRunning = true }
+	n.files.ensure = func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }
+	n.start()
+	a := ref(1, 1, 7)
+	n.leader.want(job(a))
+	n.leader.await(t, "the attempt's folder", func() bool { _, err := os.Stat(filepath.Join(n.r.dir(a), "log")); return err == nil })
+	n.end()
+	if err := os.WriteFile(filepath.Join(n.r.dir(a), "journal"), []byte(`{"kind":"process","pid":7}`+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	n.start()
+	if o := n.leader.awaitOutcome(t, a); o.Cause != fsm.CauseNodeLost || !strings.Contains(o.Message, "while the job ran") {
+		t.Errorf("outcome is %+v", o)
+	}
+	n.settled()
+	n.end()
+}
+
 func TestShutdownTellsTheLeader(t *testing.T) {
 	n := newNode(t)
 	n.start()

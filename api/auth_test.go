@@ -184,13 +184,13 @@ func TestSignIn(t *testing.T) {
 func TestSessionAndCodeExpire(t *testing.T) {
 	now := time.Unix(1_800_000_000, 0)
 	w := newWorld(t, nil, "a")
-	auth, err := api.NewAuth(secret, func() time.Time { return now })
+	auth, err := api.NewAuth(apiSecret, func() time.Time { return now })
 	if err != nil {
 		t.Fatal(err)
 	}
 	n := w.nodes["a"]
 	server, err := api.New(api.Config{URL: "http://x", Check: func(c2 fsmCommit) error { return nil }}, api.Deps{
-		State: n, Proposer: n, Cluster: n, Transport: n, Logs: n.logs, Explainer: n, Bundles: n.bundles, Auth: auth,
+		State: n, Proposer: n, Cluster: n, Transport: n, Logs: n.logs, Explainer: n, Bundles: n.bundles, Blobs: blobs{n}, Sealer: box(n.w.t), Auth: auth,
 	}, discard())
 	if err != nil {
 		t.Fatal(err)

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"net/http"
 	"time"
 
@@ -129,6 +130,9 @@ type NewBuild struct {
 	Ref      string `json:"ref,omitempty" default:"refs/heads/main" example:"refs/heads/main"`
 	Message  string `json:"message,omitempty"`
 	Author   string `json:"author,omitempty"`
+	Before   string `json:"before,omitempty" doc:"The SHA that changed files are counted from"`
+
+	Inputs map[string]string `json:"inputs,omitempty" doc:"What its narwhal.yml asks for"`
 }
 
 func (s *Server) createBuild(ctx context.Context, in *struct {
@@ -139,7 +143,8 @@ func (s *Server) createBuild(ctx context.Context, in *struct {
 	b := in.Body
 	return s.addBuild(ctx, fsm.AddBuild{Key: in.key(), Commit: fsm.Commit{
 		Repo: b.Repo, CloneURL: b.CloneURL, SHA: b.SHA, Ref: b.Ref, Event: fsm.EventManual, Message: b.Message, Author: b.Author,
-	}})
+		Before: b.Before,
+	}, Inputs: b.Inputs})
 }
 
 func (s *Server) retryBuild(ctx context.Context, in *struct {
@@ -151,13 +156,13 @@ func (s *Server) retryBuild(ctx context.Context, in *struct {
 	if !ok {
 		return nil, noBuild(in.ID)
 	}
-	return s.addBuild(ctx, fsm.AddBuild{Key: in.key(), Commit: b.Commit, RetryOf: b.ID})
+	return s.addBuild(ctx, fsm.AddBuild{Key: in.key(), Commit: b.Commit, RetryOf: b.ID, Inputs: b.Inputs})
 }
 
 // addBuild proposes a build and shows what came of it.
 func (s *Server) addBuild(ctx context.Context, c fsm.AddBuild) (*buildOutput, error) {
 	if c.RetryOf == 0 {
-		if err := s.config.Check(c.Commit); err != nil {
+		if err := errors.Join(s.config.Check(c.Commit), checkInputs(c.Inputs)); err != nil {
 			return nil, problem(http.StatusUnprocessableEntity, CodeInvalid, "%s", err)
 		}
 	}
@@ -174,6 +179,29 @@ func (s *Server) addBuild(ctx context.Context, c fsm.AddBuild) (*buildOutput, er
 		return nil, problem(http.StatusConflict, CodeConflict, "the Idempotency-Key was used for build %d, of another commit: use a new one", b.ID)
 	}
 	return &buildOutput{Index: result.Index, Body: buildWithJobs(state, b)}, nil
+}
+
+// What inputs may come to: they are kept with the build.
+const (
+	maxInputs     = 100
+	maxInputName  = 100
+	maxInputValue = 4 << 10 // bytes
+)
+
+// checkInputs bounds inputs; whether they are the file's is seen when it is planned.
+func checkInputs(inputs map[string]string) error {
+	if len(inputs) > maxInputs {
+		return fmt.Errorf("inputs: %d of them: at most %d are taken", len(inputs), maxInputs)
+	}
+	for name, value := range inputs {
+		switch {
+		case name == "" || len(name) > maxInputName:
+			return fmt.Errorf("inputs: a name of %d bytes: want 1 to %d", len(name), maxInputName)
+		case len(value) > maxInputValue:
+			return fmt.Errorf("inputs.%s: %d bytes: at most %d are taken", name, len(value), maxInputValue)
+		}
+	}
+	return nil
 }
 
 func (s *Server) cancelBuild(ctx context.Context, in *struct {

@@ -20,6 +20,8 @@ type Config struct {
 	Version string
 	// BundleLimit bounds what one push brings, in bytes; default 512 MiB.
 	BundleLimit int64
+	// BlobLimit bounds one blob that another node hands over, in bytes; default 4 GiB.
+	BlobLimit int64
 	// HoldWithoutLeader is how long a request waits for an election; default 5s.
 	HoldWithoutLeader time.Duration
 	// HoldForIndex is how long a read waits for the index that it asks for;
@@ -37,6 +39,9 @@ type Config struct {
 func (c Config) withDefaults() Config {
 	if c.BundleLimit == 0 {
 		c.BundleLimit = 512 << 20
+	}
+	if c.BlobLimit == 0 {
+		c.BlobLimit = 4 << 30
 	}
 	if c.HoldWithoutLeader == 0 {
 		c.HoldWithoutLeader = 5 * time.Second

@@ -22,6 +22,8 @@ var (
 	ErrUncertain = errors.New("it is not known whether the command was committed")
 	// ErrNoBundle is returned when this node does not hold the bundle.
 	ErrNoBundle = errors.New("no such bundle is here")
+	// ErrNoBlob is returned when no node that can be reached holds the blob.
+	ErrNoBlob = errors.New("no such blob is here")
 )
 
 // State is this node's copy of the replicated state. replica.Replica is one.
@@ -44,7 +46,7 @@ type Cluster interface {
 	// is closed when that may have changed.
 	Leader() (Leader, <-chan struct{})
 	Members() []Member
-	// HasLog reports whether the replica here follows the log.
+	// HasLog reports whether the replica here follows the log, and has caught up.
 	HasLog() bool
 	// VerifyLeader asks a majority whether this node still leads.
 	VerifyLeader(ctx context.Context) error
@@ -109,6 +111,22 @@ type Bundles interface {
 	Open(digest string) (io.ReadCloser, int64, error)
 }
 
+// Blobs are the archives of caches and artifacts on this node.
+type Blobs interface {
+	// Put stores what r brings, durably, and names it by its SHA-256.
+	Put(ctx context.Context, r io.Reader, limit int64) (digest string, size int64, err error)
+	// Open is ErrNoBlob where it is not here.
+	Open(digest string) (io.ReadCloser, int64, error)
+	// Fetch opens a blob, which it brings here from one of its holders where it has
+	// to. It is ErrNoBlob where none can give it.
+	Fetch(ctx context.Context, b fsm.Blob) (io.ReadCloser, error)
+}
+
+// Sealer encrypts secrets with the cluster's key. Its error is the value's fault.
+type Sealer interface {
+	Seal(repo, name, value string) ([]byte, error)
+}
+
 // Deps is what the API stands on. All are needed but Hooks and Metrics.
 type Deps struct {
 	State     State
@@ -118,6 +136,8 @@ type Deps struct {
 	Logs      Logs
 	Explainer Explainer
 	Bundles   Bundles
+	Blobs     Blobs
+	Sealer    Sealer
 	Auth      *Auth
 	// Hooks takes webhooks, at /hooks/github and /commit. It verifies signatures
 	// by itself. Unless HooksAnywhere, it is called at the leader only.
@@ -130,7 +150,7 @@ type Deps struct {
 func (d Deps) validate() error {
 	switch {
 	case d.State == nil, d.Proposer == nil, d.Cluster == nil, d.Transport == nil, d.Logs == nil,
-		d.Explainer == nil, d.Bundles == nil, d.Auth == nil:
+		d.Explainer == nil, d.Bundles == nil, d.Blobs == nil, d.Sealer == nil, d.Auth == nil:
 		return errors.New("api: a dependency is missing")
 	}
 	return nil

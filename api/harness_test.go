@@ -30,9 +30,22 @@ import (
 	"github.com/codepr/narwhal/joblog"
 	"github.com/codepr/narwhal/pipeline"
 	"github.com/codepr/narwhal/replica"
+	"github.com/codepr/narwhal/secret"
 )
 
-var secret = []byte("0123456789abcdef0123456789abcdef")
+var apiSecret = []byte("0123456789abcdef0123456789abcdef")
+
+// sharedKey is what the cluster's nodes share.
+var sharedKey = bytes.Repeat([]byte("k"), 32)
+
+func box(t *testing.T) *secret.Box {
+	t.Helper()
+	b, err := secret.New(sharedKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
 
 // world is a cluster without gossip and Raft: one log, applied to every node that
 // follows it as soon as it is proposed.
@@ -62,6 +75,7 @@ type node struct {
 	private  *httptest.Server
 	logs     logDir
 	bundles  *bundleMap
+	blobs    *bundleMap
 	left     bool
 	verify   error         // what VerifyLeader answers
 	verified int           // how often it was asked
@@ -86,9 +100,9 @@ func newWorld(t *testing.T, change func(*api.Config), names ...string) *world {
 }
 
 func (w *world) add(name string, change func(*api.Config)) {
-	n := &node{Replica: replica.New(), w: w, id: fsm.NodeID(name), hasLog: true, logs: logDir(w.t.TempDir()), bundles: &bundleMap{}}
+	n := &node{Replica: replica.New(), w: w, id: fsm.NodeID(name), hasLog: true, logs: logDir(w.t.TempDir()), bundles: &bundleMap{}, blobs: &bundleMap{}}
 	var err error
-	if n.auth, err = api.NewAuth(secret, time.Now); err != nil {
+	if n.auth, err = api.NewAuth(apiSecret, time.Now); err != nil {
 		w.t.Fatal(err)
 	}
 	config := api.Config{
@@ -102,7 +116,7 @@ func (w *world) add(name string, change func(*api.Config)) {
 	registry := prometheus.NewPedanticRegistry()
 	registry.MustRegister(api.NewCollector(n, n))
 	n.server, err = api.New(config, api.Deps{
-		State: n, Proposer: n, Cluster: n, Transport: n, Logs: n.logs, Explainer: n, Bundles: n.bundles, Auth: n.auth,
+		State: n, Proposer: n, Cluster: n, Transport: n, Logs: n.logs, Explainer: n, Bundles: n.bundles, Blobs: blobs{n}, Sealer: box(w.t), Auth: n.auth,
 		Hooks: http.HandlerFunc(n.hook), Metrics: promhttp.HandlerFor(registry, promhttp.HandlerOpts{}),
 	}, slog.New(slog.NewTextHandler(testWriter{w.t}, &slog.HandlerOptions{Level: slog.LevelWarn})))
 	if err != nil {
@@ -304,6 +318,30 @@ func (d logDir) write(t *testing.T, job fsm.JobID, n int, lines ...string) {
 	for _, line := range lines {
 		fmt.Fprintf(f, "2026-11-24T09:00:00.000Z\t0\t%s\n", line)
 	}
+}
+
+// blobs are a node's, and by Fetch those of all nodes that can be reached.
+type blobs struct{ n *node }
+
+func (b blobs) Put(ctx context.Context, r io.Reader, limit int64) (string, int64, error) {
+	return b.n.blobs.Put(ctx, r, limit)
+}
+
+func (b blobs) Open(digest string) (io.ReadCloser, int64, error) {
+	f, size, err := b.n.blobs.Open(digest)
+	if err != nil {
+		err = api.ErrNoBlob
+	}
+	return f, size, err
+}
+
+func (b blobs) Fetch(_ context.Context, blob fsm.Blob) (io.ReadCloser, error) {
+	for _, id := range append([]fsm.NodeID{b.n.id}, blob.Holders...) {
+		if f, _, err := (blobs{b.n.w.nodes[id]}).Open(blob.Digest); err == nil && !b.n.w.nodes[id].down {
+			return f, nil
+		}
+	}
+	return nil, api.ErrNoBlob
 }
 
 type bundleMap struct {

@@ -13,13 +13,26 @@ import (
 // nodePrefix is where nodes hand each other logs and bundles, on NodeHandler only.
 const nodePrefix = "/node/v1"
 
+// BlobPath is the path of a blob on another node's NodeHandler, for GET and PUT.
+func BlobPath(digest string) string { return nodePrefix + "/blobs/" + digest }
+
 // NodePath is the path of a bundle on another node's NodeHandler, for GET.
 func NodePath(digest string) string { return nodePrefix + "/bundles/" + digest }
 
+// IndexPath answers with the index of the node's state, in HeaderIndex.
+const IndexPath = nodePrefix + "/index"
+
 func (s *Server) internalRoutes() {
+	s.nodes.HandleFunc("GET "+IndexPath, func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set(HeaderIndex, strconv.FormatUint(s.deps.State.State().Index(), 10))
+		w.WriteHeader(http.StatusNoContent)
+	})
 	s.nodes.HandleFunc("GET "+nodePrefix+"/logs/{job}/{attempt}", s.sendLog)
 	s.nodes.HandleFunc("GET "+nodePrefix+"/bundles/{digest}", s.sendBundle)
 	s.nodes.HandleFunc("PUT "+nodePrefix+"/bundles/{digest}", s.takeBundle)
+	s.nodes.HandleFunc("GET "+BlobPath("{digest}"), s.sendBlob)
+	s.nodes.HandleFunc("PUT "+BlobPath("{digest}"), s.takeBlob)
+	s.nodes.HandleFunc("POST "+CachePath, s.serveCaches)
 }
 
 // sendLog gives another node the lines that are here.
@@ -56,9 +69,31 @@ func (s *Server) sendLog(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
+// A node's stores as other nodes reach them.
+
 func (s *Server) sendBundle(w http.ResponseWriter, r *http.Request) {
 	f, size, err := s.deps.Bundles.Open(r.PathValue("digest"))
-	if errors.Is(err, ErrNoBundle) {
+	s.sendStored(w, f, size, err)
+}
+
+func (s *Server) takeBundle(w http.ResponseWriter, r *http.Request) {
+	digest, _, err := s.deps.Bundles.Put(r.Context(), r.Body, s.config.BundleLimit)
+	s.answerStored(w, r, digest, err)
+}
+
+func (s *Server) sendBlob(w http.ResponseWriter, r *http.Request) {
+	f, size, err := s.deps.Blobs.Open(r.PathValue("digest"))
+	s.sendStored(w, f, size, err)
+}
+
+func (s *Server) takeBlob(w http.ResponseWriter, r *http.Request) {
+	digest, _, err := s.deps.Blobs.Put(r.Context(), r.Body, s.config.BlobLimit)
+	s.answerStored(w, r, digest, err)
+}
+
+// sendStored sends what a store has opened.
+func (s *Server) sendStored(w http.ResponseWriter, f io.ReadCloser, size int64, err error) {
+	if errors.Is(err, ErrNoBundle) || errors.Is(err, ErrNoBlob) {
 		problem(http.StatusNotFound, CodeNotFound, "%s", err).write(w)
 		return
 	}
@@ -70,12 +105,12 @@ func (s *Server) sendBundle(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "application/octet-stream")
 	w.Header().Set("Content-Length", strconv.FormatInt(size, 10))
 	if _, err := io.Copy(w, f); err != nil {
-		s.log.Debug("send bundle", "err", err)
+		s.log.Debug("send to another node", "err", err)
 	}
 }
 
-func (s *Server) takeBundle(w http.ResponseWriter, r *http.Request) {
-	digest, _, err := s.deps.Bundles.Put(r.Context(), r.Body, s.config.BundleLimit)
+// answerStored says whether what came is what the sender meant.
+func (s *Server) answerStored(w http.ResponseWriter, r *http.Request, digest string, err error) {
 	switch {
 	case err != nil:
 		s.writeError(w, err)

@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"errors"
 	"net/http"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -23,6 +24,14 @@ func (s *Server) jobRoutes(api huma.API) {
 		Summary: "Say, per node, why a job does not run", Description: "The leader answers; other nodes pass the request on.",
 		Middlewares: s.placed(atLeader),
 	}, s.explainJob)
+	huma.Register(api, huma.Operation{
+		OperationID: "approve-job", Method: http.MethodPost, Path: prefix + "/jobs/{id}/approve", Tags: []string{"jobs"},
+		Summary: "Let a job go on that waits for a person", Middlewares: s.placed(redirect),
+	}, func(ctx context.Context, in *decisionInput) (*jobOutput, error) { return s.decideJob(ctx, in, true) })
+	huma.Register(api, huma.Operation{
+		OperationID: "reject-job", Method: http.MethodPost, Path: prefix + "/jobs/{id}/reject", Tags: []string{"jobs"},
+		Summary: "End a job that waits for a person", Middlewares: s.placed(redirect),
+	}, func(ctx context.Context, in *decisionInput) (*jobOutput, error) { return s.decideJob(ctx, in, false) })
 }
 
 type jobList struct {
@@ -38,7 +47,7 @@ func (s *Server) listJobs(ctx context.Context, in *struct {
 	ReadInput
 	Before fsm.BuildID `query:"before" doc:"Only jobs of builds with a smaller number"`
 	Limit  int         `query:"limit" minimum:"1" maximum:"200" default:"50" doc:"A page ends with the build that fills it"`
-	Status fsm.Status  `query:"status" enum:"blocked,queued,assigned,running,passed,failed,errored,canceled"`
+	Status fsm.Status  `query:"status" enum:"blocked,held,queued,assigned,running,passed,failed,errored,canceled,skipped"`
 	Node   string      `query:"node" doc:"The ID or name of the node of the current attempt"`
 	Build  fsm.BuildID `query:"build"`
 },
@@ -122,4 +131,32 @@ func (s *Server) explainJob(ctx context.Context, in *jobInput) (*struct{ Body Ex
 		return nil, s.asProblem(err)
 	}
 	return &struct{ Body Explanation }{Explanation{Job: j.ID, Status: j.Status, Reasons: reasons}}, nil
+}
+
+type decisionInput struct {
+	ID string `path:"id" pattern:"^[0-9]+\\.[0-9]+$" example:"42.1"`
+}
+
+type jobOutput struct {
+	Index uint64 `header:"X-Narwhal-Index"`
+	Body  Job
+}
+
+func (s *Server) decideJob(ctx context.Context, in *decisionInput, approve bool) (*jobOutput, error) {
+	j, err := findJob(stateOf(ctx), in.ID)
+	if err != nil {
+		return nil, err
+	}
+	result, err := s.deps.Proposer.Propose(ctx, fsm.Command{DecideJob: &fsm.DecideJob{Job: j.ID, Approve: approve, By: byAPI}})
+	if errors.Is(err, fsm.ErrNotHeld) {
+		return nil, problem(http.StatusConflict, CodeConflict, "job %s does not wait for a person: it is %s", j.ID, j.Status)
+	}
+	if err != nil {
+		return nil, s.asProblem(err)
+	}
+	state := s.deps.State.State()
+	if j, err = findJob(state, in.ID); err != nil {
+		return nil, err
+	}
+	return &jobOutput{Index: result.Index, Body: jobView(state, j)}, nil
 }

@@ -36,6 +36,7 @@ const (
 	CodeLoop            = "loop"
 	CodeNodeUnreachable = "node_unreachable"
 	CodeNoCopy          = "no_copy"
+	CodeGone            = "gone"
 	CodeIndexTimeout    = "index_timeout"
 	CodeInternal        = "internal"
 )

@@ -38,6 +38,7 @@ func (s *Server) pushRoutes() {
 		Parameters: []*huma.Param{
 			param("repo", "The repository's name", true), param("sha", "The commit's", true),
 			param("ref", "Such as refs/heads/main, the default", false), param("message", "", false), param("author", "", false),
+			{Name: "input", In: "query", Description: "An input of its narwhal.yml, as name=value; may be given more than once", Schema: &huma.Schema{Type: "array", Items: &huma.Schema{Type: "string"}}},
 			{Name: "Idempotency-Key", In: "header", Description: "The same key makes one build, however often it is sent", Schema: &huma.Schema{Type: "string"}},
 		},
 		RequestBody: &huma.RequestBody{Required: true, Content: map[string]*huma.MediaType{
@@ -77,6 +78,10 @@ func (s *Server) accept(w http.ResponseWriter, r *http.Request) (*Pushed, uint64
 	if err := s.config.Check(commit); err != nil {
 		return nil, 0, problem(http.StatusUnprocessableEntity, CodeInvalid, "%s", err)
 	}
+	inputs, err := readInputs(q["input"])
+	if err != nil {
+		return nil, 0, problem(http.StatusUnprocessableEntity, CodeInvalid, "%s", err)
+	}
 	digest, size, err := s.store(w, r)
 	if err != nil {
 		return nil, 0, err
@@ -86,11 +91,24 @@ func (s *Server) accept(w http.ResponseWriter, r *http.Request) (*Pushed, uint64
 		return nil, 0, err
 	}
 	commit.Bundle, commit.Holders = digest, holders
-	built, err := s.addBuild(r.Context(), fsm.AddBuild{Key: Idempotency{key}.key(), Commit: commit})
+	built, err := s.addBuild(r.Context(), fsm.AddBuild{Key: Idempotency{key}.key(), Commit: commit, Inputs: inputs})
 	if err != nil {
 		return nil, 0, err
 	}
 	return &Pushed{Build: built.Body, Bundle: digest, Size: size, Copies: len(holders), Nodes: holders}, built.Index, nil
+}
+
+// readInputs reads name=value pairs.
+func readInputs(pairs []string) (map[string]string, error) {
+	inputs := make(map[string]string, len(pairs))
+	for _, pair := range pairs {
+		name, value, ok := strings.Cut(pair, "=")
+		if _, twice := inputs[name]; !ok || twice {
+			return nil, fmt.Errorf("input %.60q: want name=value, each name once", pair)
+		}
+		inputs[name] = value
+	}
+	return inputs, checkInputs(inputs)
 }
 
 // store keeps the body here.

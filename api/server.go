@@ -69,6 +69,9 @@ func (s *Server) routes() error {
 
 	s.buildRoutes(api)
 	s.jobRoutes(api)
+	s.secretRoutes(api)
+	s.testRoutes(api)
+	s.artifactRoutes(api)
 	s.nodeRoutes(api)
 	s.statusRoutes(api)
 	s.streamRoutes()

@@ -9,26 +9,27 @@ import (
 
 // Build is a build as the API shows it.
 type Build struct {
-	ID         fsm.BuildID `json:"id"`
-	Repo       string      `json:"repo"`
-	SHA        string      `json:"sha"`
-	Ref        string      `json:"ref"`
-	Branch     string      `json:"branch,omitempty"`
-	Event      fsm.Event   `json:"event"`
-	Message    string      `json:"message,omitempty" doc:"The commit's"`
-	Author     string      `json:"author,omitempty"`
-	Status     fsm.Status  `json:"status" enum:"queued,running,passed,failed,errored,canceled"`
-	Cause      fsm.Cause   `json:"cause,omitempty"`
-	Reason     string      `json:"reason,omitempty" doc:"Why it did not pass, in words"`
-	RetryOf    fsm.BuildID `json:"retry_of,omitempty"`
-	CanceledBy string      `json:"canceled_by,omitempty"`
-	JobsTotal  uint32      `json:"jobs_total" doc:"How many jobs it has, its plan included"`
-	JobsOpen   uint32      `json:"jobs_open" doc:"How many of them have not ended"`
-	Bundle     string      `json:"bundle,omitempty" doc:"The SHA-256 of what narwhal push brought"`
-	CreatedAt  time.Time   `json:"created_at"`
-	StartedAt  time.Time   `json:"started_at,omitzero"`
-	EndedAt    time.Time   `json:"ended_at,omitzero"`
-	Jobs       []Job       `json:"jobs,omitempty" doc:"With a single build only"`
+	ID         fsm.BuildID       `json:"id"`
+	Repo       string            `json:"repo"`
+	SHA        string            `json:"sha"`
+	Ref        string            `json:"ref"`
+	Branch     string            `json:"branch,omitempty"`
+	Event      fsm.Event         `json:"event"`
+	Message    string            `json:"message,omitempty" doc:"The commit's"`
+	Author     string            `json:"author,omitempty"`
+	Status     fsm.Status        `json:"status" enum:"queued,running,passed,failed,errored,canceled"`
+	Cause      fsm.Cause         `json:"cause,omitempty"`
+	Reason     string            `json:"reason,omitempty" doc:"Why it did not pass, in words"`
+	RetryOf    fsm.BuildID       `json:"retry_of,omitempty"`
+	Inputs     map[string]string `json:"inputs,omitempty"`
+	CanceledBy string            `json:"canceled_by,omitempty"`
+	JobsTotal  uint32            `json:"jobs_total" doc:"How many jobs it has, its plan included"`
+	JobsOpen   uint32            `json:"jobs_open" doc:"How many of them have not ended"`
+	Bundle     string            `json:"bundle,omitempty" doc:"The SHA-256 of what narwhal push brought"`
+	CreatedAt  time.Time         `json:"created_at"`
+	StartedAt  time.Time         `json:"started_at,omitzero"`
+	EndedAt    time.Time         `json:"ended_at,omitzero"`
+	Jobs       []Job             `json:"jobs,omitempty" doc:"With a single build only"`
 }
 
 // Job is a job as the API shows it.
@@ -38,7 +39,7 @@ type Job struct {
 	Name       string              `json:"name"`
 	Kind       fsm.JobKind         `json:"kind" enum:"plan,run"`
 	Repo       string              `json:"repo"`
-	Status     fsm.Status          `json:"status" enum:"blocked,queued,assigned,running,passed,failed,errored,canceled"`
+	Status     fsm.Status          `json:"status" enum:"blocked,held,queued,assigned,running,passed,failed,errored,canceled,skipped"`
 	Cause      fsm.Cause           `json:"cause,omitempty"`
 	Reason     string              `json:"reason,omitempty" doc:"Why it did not pass, in words"`
 	Needs      []string            `json:"needs,omitempty" doc:"The names of the jobs it needs"`
@@ -49,6 +50,11 @@ type Job struct {
 	Priority   int                 `json:"priority,omitempty"`
 	Node       fsm.NodeID          `json:"node,omitempty" doc:"Where the current attempt lies or lay"`
 	CanceledBy string              `json:"canceled_by,omitempty"`
+	ApprovedBy string              `json:"approved_by,omitempty"`
+	Of         string              `json:"of,omitempty" doc:"Its name in the file, where a matrix made several of it"`
+	Matrix     map[string]string   `json:"matrix,omitempty"`
+	Allowed    bool                `json:"allow_failure,omitempty" doc:"It may fail: the build goes on"`
+	Group      string              `json:"group,omitempty" doc:"Its concurrency group"`
 	Attempts   []Attempt           `json:"attempts,omitempty"`
 	NotBefore  time.Time           `json:"not_before,omitzero"`
 	QueuedAt   time.Time           `json:"queued_at,omitzero"`
@@ -67,6 +73,10 @@ type Attempt struct {
 	Reason     string           `json:"reason,omitempty"`
 	Steps      []fsm.StepResult `json:"steps,omitempty"`
 	LogBytes   int64            `json:"log_bytes,omitempty"`
+	PeakMemory int64            `json:"peak_memory,omitempty" doc:"Bytes, of all its containers"`
+	CPUTime    time.Duration    `json:"cpu_time,omitempty" doc:"Nanoseconds"`
+	Tests      *fsm.TestReport  `json:"tests,omitempty"`
+	Artifacts  *fsm.Artifacts   `json:"artifacts,omitempty"`
 	AssignedAt time.Time        `json:"assigned_at"`
 	StartedAt  time.Time        `json:"started_at,omitzero"`
 	EndedAt    time.Time        `json:"ended_at,omitzero"`
@@ -97,7 +107,7 @@ func buildView(b *fsm.Build) Build {
 	c := b.Commit
 	return Build{
 		ID: b.ID, Repo: c.Repo, SHA: c.SHA, Ref: c.Ref, Branch: c.Branch(), Event: c.Event, Message: c.Message, Author: c.Author,
-		Status: b.Status, Cause: b.Cause, Reason: b.Message, RetryOf: b.RetryOf, CanceledBy: b.CanceledBy,
+		Status: b.Status, Cause: b.Cause, Reason: b.Message, RetryOf: b.RetryOf, Inputs: b.Inputs, CanceledBy: b.CanceledBy,
 		JobsTotal: b.Jobs, JobsOpen: b.Open, Bundle: c.Bundle, CreatedAt: b.CreatedAt, StartedAt: b.StartedAt, EndedAt: b.EndedAt,
 	}
 }
@@ -114,11 +124,15 @@ func buildWithJobs(s *fsm.State, b *fsm.Build) Build {
 func jobView(s *fsm.State, j *fsm.Job) Job {
 	v := Job{
 		ID: j.ID, Build: j.ID.Build, Name: j.Name, Kind: j.Kind, Repo: j.Repo, Status: j.Status, Cause: j.Cause, Reason: j.Message,
-		Priority: j.Priority, CanceledBy: j.CanceledBy, NotBefore: j.NotBefore, QueuedAt: j.QueuedAt, StartedAt: j.StartedAt, EndedAt: j.EndedAt,
+		Priority: j.Priority, CanceledBy: j.CanceledBy, ApprovedBy: j.ApprovedBy, NotBefore: j.NotBefore, QueuedAt: j.QueuedAt, StartedAt: j.StartedAt, EndedAt: j.EndedAt,
 	}
 	if spec := j.Spec; spec != nil {
 		resources := spec.Resources
 		v.Image, v.Labels, v.Resources, v.Needs = spec.Image, spec.Labels, &resources, spec.Needs
+		v.Of, v.Matrix, v.Allowed = spec.Of, spec.Matrix, spec.AllowFailure
+		if spec.Concurrency != nil {
+			v.Group = spec.Concurrency.Group
+		}
 		for i := range spec.Steps {
 			v.Steps = append(v.Steps, spec.Steps[i].Name)
 		}
@@ -126,7 +140,7 @@ func jobView(s *fsm.State, j *fsm.Job) Job {
 	for _, a := range j.Attempts {
 		x := Attempt{
 			N: a.N, Node: a.Node, Status: a.Status, Cause: a.Cause, ExitCode: a.ExitCode, Reason: a.Message,
-			Steps: a.Steps, LogBytes: a.LogBytes, AssignedAt: a.AssignedAt, StartedAt: a.StartedAt, EndedAt: a.EndedAt,
+			Steps: a.Steps, LogBytes: a.LogBytes, PeakMemory: a.PeakMemory, CPUTime: a.CPUTime, Tests: a.Tests, Artifacts: a.Artifacts, AssignedAt: a.AssignedAt, StartedAt: a.StartedAt, EndedAt: a.EndedAt,
 		}
 		if n, ok := s.Node(a.Node); ok {
 			x.NodeName = n.Name

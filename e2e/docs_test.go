@@ -272,7 +272,7 @@ func TestFilesOfTheDocuments(t *testing.T) {
 		t.Error("README.md has no example")
 	}
 	for name, text := range files {
-		if _, err := pipeline.Parse(name, []byte(text), pipeline.Options{}); err != nil {
+		if _, err := pipeline.Read(name, []byte(text), pipeline.Options{}); err != nil {
 			t.Error(err)
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"slices"
 	"testing"
 	"time"
@@ -63,6 +64,23 @@ func BenchmarkDocker(b *testing.B) {
 		defer func() { _ = c.Close() }()
 		medians(b, func() error { return bare(b.Context(), c) })
 	})
+	b.Run("warm", func(b *testing.B) {
+		c, err := client.NewClientWithOpts(client.WithAPIVersionNegotiation())
+		if err != nil {
+			b.Fatal(err)
+		}
+		defer func() { _ = c.Close() }()
+		var took []time.Duration
+		for b.Loop() {
+			d, err := warm(b.Context(), c, b.TempDir())
+			if err != nil {
+				b.Fatal(err)
+			}
+			took = append(took, d)
+		}
+		slices.Sort(took)
+		b.ReportMetric(float64(took[len(took)/2].Microseconds())/1e3, "p50-ms")
+	})
 	b.Run("job", func(b *testing.B) {
 		k := &kit{node: newNode(), attempts: b.TempDir()}
 		cfg := executor.DockerConfig{Binary: supervisor, Cluster: cluster, Node: k.node}
@@ -97,4 +115,30 @@ func bare(ctx context.Context, c *client.Client) error {
 		return err
 	}
 	return c.ContainerRemove(ctx, made.ID, container.RemoveOptions{})
+}
+
+// warm is what a container costs that was created and started ahead and waits for
+// its command in a folder: from the moment that it is given that.
+func warm(ctx context.Context, c *client.Client, dir string) (time.Duration, error) {
+	config := &container.Config{Image: busybox, Cmd: []string{"sh", "-c", "until [ -e /job/go ]; do sleep 0.001; done; sh -c true"}}
+	host := &container.HostConfig{Binds: []string{dir + ":/job"}}
+	made, err := c.ContainerCreate(ctx, config, host, nil, nil, "")
+	if err != nil {
+		return 0, err
+	}
+	if err := c.ContainerStart(ctx, made.ID, container.StartOptions{}); err != nil {
+		return 0, err
+	}
+	began := time.Now()
+	if err := os.WriteFile(filepath.Join(dir, "go"), nil, 0o600); err != nil {
+		return 0, err
+	}
+	ends, errs := c.ContainerWait(ctx, made.ID, container.WaitConditionNotRunning)
+	select {
+	case <-ends:
+	case err := <-errs:
+		return 0, err
+	}
+	err = c.ContainerRemove(ctx, made.ID, container.RemoveOptions{})
+	return time.Since(began), err
 }

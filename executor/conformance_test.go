@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -34,6 +35,13 @@ func TestConformance(t *testing.T) {
 		"unwritable things":        unwritableThings,
 		"a plan is no task":        aPlanIsNoTask,
 		"missing dependency":       missingDependency,
+		"parallel steps":           parallelSteps,
+		"steps after a failure":    stepsAfterAFailure,
+		"a step is tried again":    aStepIsTriedAgain,
+		"no bash":                  noBash,
+		"a failure is allowed":     aFailureIsAllowed,
+		"secrets":                  secretsAreMasked,
+		"artifacts":                artifactsComeOut,
 	}
 	for name, open := range kits {
 		t.Run(name, func(t *testing.T) {
@@ -70,7 +78,7 @@ func aFailingStepEndsIt(t *testing.T, k *kit) {
 	task := k.task(t, "echo one", "exit 42", "echo three")
 	o := k.run(t, task)
 	expect(t, o, fsm.Failed, fsm.CauseFailure, "step s1: exit code 42")
-	if o.ExitCode != 42 || len(o.Steps) != 2 || o.Steps[1].ExitCode != 42 || printed(t, task) != "one\n" {
+	if o.ExitCode != 42 || len(o.Steps) != 3 || o.Steps[1].ExitCode != 42 || o.Steps[2].Status != fsm.Skipped || printed(t, task) != "one\n" {
 		t.Errorf("got %+v, printed %q", o, printed(t, task))
 	}
 }
@@ -253,4 +261,124 @@ func missingDependency(t *testing.T, k *kit) {
 	task.Work.Spec.Steps[0].Dependencies = []string{"sh", "cat"}
 	task.Work.Spec.Resources = pipeline.Resources{CPU: 1_000_000, Memory: 1} // brought within what there is
 	expect(t, k.run(t, task), fsm.Passed, "", "")
+}
+
+// parallelSteps would not end if one waited for the other.
+func parallelSteps(t *testing.T, k *kit) {
+	task := k.task(t, "echo begun", "touch a; until [ -e b ]; do sleep 0.02; done", "touch b; until [ -e a ]; do sleep 0.02; done", "ls")
+	for i := range 2 {
+		task.Work.Spec.Steps[1+i].Parallel = true
+		task.Work.Spec.Steps[1+i].Needs = []int{0}
+	}
+	expect(t, k.run(t, task), fsm.Passed, "", "")
+	if got := printed(t, task); got != "begun\na\nb\n" {
+		t.Errorf("printed %q", got)
+	}
+}
+
+func stepsAfterAFailure(t *testing.T, k *kit) {
+	commands := []string{"echo one; exit 3", "echo two", "echo broken", "echo always"}
+	task := k.task(t, commands...)
+	steps := task.Work.Spec.Steps
+	steps[2].When.On, steps[3].When.On = pipeline.OnFailure, pipeline.Always
+	o := k.run(t, task)
+	expect(t, o, fsm.Failed, fsm.CauseFailure, "step s0: exit code 3")
+	if got := printed(t, task); got != "one\nbroken\nalways\n" || len(o.Steps) != 4 || o.Steps[1].Status != fsm.Skipped {
+		t.Errorf("printed %q, steps %+v", got, o.Steps)
+	}
+	commands[0] = "echo one"
+	task = k.task(t, commands...)
+	task.Work.Spec.Steps[2].When.On, task.Work.Spec.Steps[3].When.On = pipeline.OnFailure, pipeline.Always
+	task.Work.Spec.Steps[1].Skip = "its when does not fit"
+	expect(t, k.run(t, task), fsm.Passed, "", "")
+	if got := printed(t, task); got != "one\nalways\n" {
+		t.Errorf("printed %q", got)
+	}
+}
+
+func aStepIsTriedAgain(t *testing.T, k *kit) {
+	task := k.task(t, "echo x >> tries; [ $(wc -l < tries) -ge 3 ]", "cat tries")
+	task.Work.Spec.Steps[0].Retry = &pipeline.Retry{Max: 2, When: []pipeline.Class{pipeline.ClassFailure}}
+	o := k.run(t, task)
+	expect(t, o, fsm.Passed, "", "")
+	if o.Steps[0].Tries != 3 {
+		t.Errorf("steps %+v", o.Steps)
+	}
+}
+
+func noBash(t *testing.T, k *kit) {
+	task := k.task(t, "echo not reached")
+	task.Work.Spec.Steps[0].Shell = pipeline.ShellBash
+	if k.docker == nil { // this machine has one: what it is for works
+		task.Work.Spec.Steps[0].Command = []string{"false | true"}
+		expect(t, k.run(t, task), fsm.Failed, fsm.CauseFailure, "exit code 1")
+		return
+	}
+	expect(t, k.run(t, task), fsm.Errored, fsm.CauseConfig, "image "+busybox+" has no shell: there is no bash")
+}
+
+func aFailureIsAllowed(t *testing.T, k *kit) {
+	task := k.task(t, "exit 3", "echo on")
+	task.Work.Spec.Steps[0].AllowFailure = true
+	o := k.run(t, task)
+	expect(t, o, fsm.Passed, "", "")
+	if printed(t, task) != "on\n" || !o.Steps[0].Allowed || o.Steps[0].ExitCode != 3 {
+		t.Errorf("printed %q, steps %+v", printed(t, task), o.Steps)
+	}
+}
+
+func secretsAreMasked(t *testing.T, k *kit) {
+	task := withSecrets(t, k)
+	expect(t, k.run(t, task), fsm.Passed, "", "")
+	got := printed(t, task)
+	for _, secret := range []string{"s3cr3t-t0k3n", "an other value", "never-given", "forged"} {
+		if strings.Contains(got, secret) {
+			t.Errorf("%q is in the log:\n%s", secret, got)
+		}
+	}
+	if !strings.Contains(got, "\nnone\n") || !strings.Contains(got, "\nthere\n") || !strings.Contains(got, "\nNARWHAL_JOB="+task.Ref.Job.String()+"\n") {
+		t.Errorf("printed:\n%s", got)
+	}
+}
+
+func artifactsComeOut(t *testing.T, k *kit) {
+	task := k.task(t, "mkdir dist; echo one > dist/one; echo '<testsuites/>' > report.xml", "exit 1")
+	task.Work.Spec.Artifacts = &pipeline.Artifacts{Paths: []string{"dist/"}, When: pipeline.Always, JUnit: []string{"*.xml"}}
+	task.Caches = []executor.Cache{{Name: "cache x", Key: "x", Paths: []string{"dist"}, File: "cache-0"}}
+	expect(t, k.run(t, task), fsm.Failed, fsm.CauseFailure, "")
+	names := func() (list []string) {
+		entries, err := os.ReadDir(filepath.Join(task.Dir, executor.OutDir))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range entries {
+			if info, err := e.Info(); err != nil || info.Size() == 0 || !info.Mode().IsRegular() {
+				t.Errorf("%s: %v, %v", e.Name(), info, err)
+			}
+			list = append(list, e.Name())
+		}
+		return list
+	}
+	if got := names(); !slices.Equal(got, []string{executor.ArtifactsFile, executor.JUnitFile}) {
+		t.Errorf("out has %v", got)
+	}
+	made := filepath.Join(task.Dir, executor.OutDir, executor.ArtifactsFile)
+	next := k.task(t, "cat dist/one")
+	next.Restore = []executor.Restore{{Name: "artifacts of test", Archive: "a"}}
+	next.Caches = task.Caches
+	data, err := os.ReadFile(made)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(os.Mkdir(filepath.Join(next.Dir, executor.InDir), 0o755), os.WriteFile(filepath.Join(next.Dir, executor.InDir, "a"), data, 0o644)); err != nil {
+		t.Fatal(err)
+	}
+	expect(t, k.run(t, next), fsm.Passed, "", "")
+	if got := printed(t, next); got != "one\n" {
+		t.Errorf("printed %q", got)
+	}
+	task = next
+	if got := names(); !slices.Equal(got, []string{"cache-0"}) {
+		t.Errorf("out has %v", got)
+	}
 }

@@ -5,11 +5,9 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
+	"slices"
 
-	"github.com/containerd/errdefs"
 	"github.com/docker/docker/api/types/container"
-	"github.com/docker/docker/api/types/filters"
 	"github.com/docker/docker/api/types/mount"
 	"github.com/docker/docker/api/types/network"
 
@@ -23,26 +21,60 @@ var capabilities = []string{"CHOWN", "DAC_OVERRIDE", "FOWNER", "SETGID", "SETUID
 // live in it too.
 const minMemory = 32 << 20
 
-// create makes the attempt's container.
-func (d *Docker) create(ctx context.Context, t Task) (string, error) {
-	engine, err := d.engine(ctx)
-	if err != nil {
-		return "", err
+// What a job's containers find.
+const (
+	superviseIn = "/narwhal/job"
+	binaryIn    = "/narwhal/bin/narwhal"
+	workspaceIn = "/narwhal/src"
+)
+
+// part is one of an attempt's containers.
+type part struct {
+	role, name string // a service's name, or a satellite's
+	image      string
+	config     container.Config
+	mounts     []mount.Mount
+	aliases    []string // host names in the attempt's own network
+}
+
+// setting is what all of an attempt's containers have in common.
+type setting struct {
+	t       Task
+	engine  Engine
+	images  map[string]picture
+	network string
+	group   string // the cgroup above them; empty for the engine's own
+}
+
+// create makes one of the attempt's containers.
+func (d *Docker) create(ctx context.Context, s *setting, p part) (string, error) {
+	config := p.config
+	config.Image, config.Labels = p.image, labels(s.t, p.role, p.name)
+	if config.Healthcheck == nil {
+		config.Healthcheck = &container.HealthConfig{Test: []string{"NONE"}}
 	}
-	config := &container.Config{
-		Image:       t.Work.Spec.Image,
-		Entrypoint:  []string{binaryIn, "supervise", superviseIn},
-		WorkingDir:  workspaceIn,
-		Labels:      labels(t),
-		StopSignal:  "SIGTERM",
-		Healthcheck: &container.HealthConfig{Test: []string{"NONE"}},
+	host := d.hostConfig(s)
+	host.Mounts = p.mounts
+	for _, path := range s.images[p.image].volumes {
+		if !slices.ContainsFunc(p.mounts, func(m mount.Mount) bool { return m.Target == filepath.Clean(path) }) {
+			host.Mounts = append(host.Mounts, mount.Mount{Type: mount.TypeVolume, Target: path,
+				VolumeOptions: &mount.VolumeOptions{Labels: labels(s.t, roleVolume, "")}})
+		}
 	}
-	made, err := d.api.ContainerCreate(ctx, config, d.hostConfig(t, engine), nil, nil, d.containerName(t))
+	var nets *network.NetworkingConfig
+	if len(p.aliases) > 0 {
+		nets = &network.NetworkingConfig{EndpointsConfig: map[string]*network.EndpointSettings{s.network: {Aliases: p.aliases}}}
+	}
+	name := d.containerName(s.t)
+	if p.role != roleJob {
+		name += "-" + p.role + "-" + p.name
+	}
+	made, err := d.api.ContainerCreate(ctx, &config, host, nets, nil, name)
 	if err != nil {
 		return "", fmt.Errorf("create container: %w", err)
 	}
 	for _, warning := range made.Warnings {
-		d.log.Debug("engine warns", "attempt", t.Ref.String(), "warning", warning)
+		d.log.Debug("engine warns", "attempt", s.t.Ref.String(), "warning", warning)
 	}
 	return made.ID, nil
 }
@@ -53,16 +85,26 @@ func (d *Docker) containerName(t Task) string {
 	return fmt.Sprintf("narwhal-%s-%s-%d-%s", d.cfg.Node, t.Ref.Job, t.Ref.N, t.Ref.Token)
 }
 
-func (d *Docker) hostConfig(t Task, engine Engine) *container.HostConfig {
-	want := t.Work.Spec.Resources
-	cpu := max(min(want.CPU, engine.CPU), 10) // the engine refuses what it doesn't have
-	memory := memoryLimit(t)
+// job is the container with the supervisor.
+func (d *Docker) job(t Task) part {
+	return part{role: roleJob, image: t.Work.Spec.Image, mounts: d.mounts(t, true), config: container.Config{
+		Entrypoint: []string{binaryIn, "supervise", superviseIn},
+		WorkingDir: workspaceIn,
+		StopSignal: "SIGTERM",
+	}}
+}
+
+// hostConfig confines a container. Each has the job's limits: what they are
+// together, the group above them holds, where there is one.
+func (d *Docker) hostConfig(s *setting) *container.HostConfig {
+	want := s.t.Work.Spec.Resources
+	cpu := max(min(want.CPU, s.engine.CPU), 10) // the engine refuses what it doesn't have
+	memory := memoryLimit(s.t)
 	noInit := false // the supervisor reaps; docker-init isn't on every machine
-	return &container.HostConfig{
-		Mounts:      d.mounts(t),
-		NetworkMode: container.NetworkMode(d.networkName()),
+	host := &container.HostConfig{
+		NetworkMode: container.NetworkMode(s.network),
 		// Output goes to the attempt's log. What the engine keeps is only what the
-		// supervisor says when it can't even do that.
+		// supervisor says when it can't even do that, and the end of what services say.
 		LogConfig:   container.LogConfig{Type: "json-file", Config: map[string]string{"max-size": "64k", "max-file": "1"}},
 		Init:        &noInit,
 		CapDrop:     []string{"ALL"},
@@ -72,27 +114,42 @@ func (d *Docker) hostConfig(t Task, engine Engine) *container.HostConfig {
 		Resources: container.Resources{
 			NanoCPUs: cpu * 1e6,
 			// A quarter of the usual weight: narwhal goes before its builds.
-			CPUShares:  min(max(cpu/4, 2), 262144),
-			Memory:     memory,
-			MemorySwap: memory,
-			PidsLimit:  &d.cfg.Pids,
+			CPUShares:    min(max(cpu/4, 2), 262144),
+			Memory:       memory,
+			MemorySwap:   memory,
+			PidsLimit:    &d.cfg.Pids,
+			CgroupParent: s.group,
 		},
 	}
+	if want.Disk > 0 && s.engine.DiskLimit {
+		host.StorageOpt = map[string]string{"size": fmt.Sprint(want.Disk)}
+	}
+	return host
 }
 
 func memoryLimit(t Task) int64 { return max(t.Work.Spec.Resources.Memory, minMemory) }
 
-func (d *Docker) mounts(t Task) []mount.Mount {
+// mounts are single files where the job must not put a link in the place of one
+// that we read, and folders where it may put what it likes: nothing in those is
+// ever followed.
+func (d *Docker) mounts(t Task, main bool) []mount.Mount {
 	bind := func(source, target string, readOnly bool) mount.Mount {
 		return mount.Mount{Type: mount.TypeBind, Source: source, Target: target, ReadOnly: readOnly}
 	}
-	in := func(name string) string { return filepath.Join(superviseIn, name) }
+	shared := func(name string, readOnly bool) mount.Mount {
+		return bind(filepath.Join(t.Dir, name), filepath.Join(superviseIn, name), readOnly)
+	}
 	list := []mount.Mount{
 		bind(d.cfg.Binary, binaryIn, true),
-		bind(filepath.Join(t.Dir, supervise.SpecFile), in(supervise.SpecFile), true),
-		bind(t.log(), in(supervise.LogFile), false),
-		bind(t.journal(), in(supervise.JournalFile), false),
 		bind(t.Workspace, workspaceIn, false),
+		shared(supervise.SocketsDir, false),
+	}
+	if main {
+		list = append(list, shared(supervise.SpecFile, true), shared(supervise.LogFile, false),
+			shared(supervise.JournalFile, false), shared(supervise.InDir, true), shared(supervise.OutDir, false))
+		if len(t.Secrets) > 0 {
+			list = append(list, bind(d.secrets.path(t), filepath.Join(superviseIn, supervise.SecretsFile), false))
+		}
 	}
 	if t.ObjectsDir != "" {
 		if _, err := os.Stat(t.ObjectsDir); err == nil {
@@ -100,62 +157,4 @@ func (d *Docker) mounts(t Task) []mount.Mount {
 		}
 	}
 	return list
-}
-
-// networkName is the node's bridge. One for all its jobs, since the engine's usual
-// address pools are enough for 31; they can't reach each other on it.
-func (d *Docker) networkName() string { return "narwhal-" + string(d.cfg.Node) }
-
-func (d *Docker) ensureNetwork(ctx context.Context) error {
-	d.network.Lock()
-	defer d.network.Unlock()
-	_, err := d.api.NetworkInspect(ctx, d.networkName(), network.InspectOptions{})
-	if err == nil {
-		return nil
-	}
-	if !errdefs.IsNotFound(err) {
-		return fmt.Errorf("look for network: %w", err)
-	}
-	_, err = d.api.NetworkCreate(ctx, d.networkName(), network.CreateOptions{
-		Driver: "bridge",
-		Options: map[string]string{
-			"com.docker.network.bridge.enable_icc": "false",
-		},
-		Labels: map[string]string{labelCluster: d.cfg.Cluster, labelNode: string(d.cfg.Node)},
-	})
-	switch {
-	case err == nil || errdefs.IsConflict(err):
-		return nil
-	case strings.Contains(err.Error(), "non-overlapping"):
-		return fmt.Errorf("create network: the engine has no addresses left for one more; "+
-			"remove unused networks or give it more with default-address-pools: %w", err)
-	default:
-		return fmt.Errorf("create network: %w", err)
-	}
-}
-
-// RemoveNetwork removes the node's network where no container of the node's is
-// left, also none that an adopting process would start. It is for a process that
-// ends: nobody else would ever do it, and the next Start makes it again.
-func (d *Docker) RemoveNetwork(ctx context.Context) error {
-	left, err := d.api.ContainerList(ctx, container.ListOptions{All: true, Filters: d.ours()})
-	if err != nil {
-		return fmt.Errorf("remove network: %w", err)
-	}
-	if len(left) > 0 {
-		return nil
-	}
-	err = d.api.NetworkRemove(ctx, d.networkName())
-	if err == nil || errdefs.IsNotFound(err) {
-		return nil
-	}
-	return fmt.Errorf("remove network: %w", err)
-}
-
-// ours matches what has this cluster's and node's labels.
-func (d *Docker) ours() filters.Args {
-	return filters.NewArgs(
-		filters.Arg("label", labelCluster+"="+d.cfg.Cluster),
-		filters.Arg("label", labelNode+"="+string(d.cfg.Node)),
-	)
 }

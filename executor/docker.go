@@ -5,16 +5,14 @@ import (
 	"debug/elf"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
-	"os"
+	"net/netip"
 	"path/filepath"
 	"sync"
 	"time"
 
 	"github.com/containerd/errdefs"
 	"github.com/docker/docker/api/types/container"
-	"github.com/docker/docker/api/types/filters"
 	"github.com/docker/docker/client"
 	"golang.org/x/sync/singleflight"
 
@@ -33,6 +31,18 @@ type DockerConfig struct {
 	Cluster string
 	Node    fsm.NodeID
 
+	// Dir is for the record of images; where it is empty the record is lost when
+	// narwhal ends, and with it which images Tidy may remove.
+	Dir string
+	// ServicePool is where networks get their addresses, IPv4 and at most a /21:
+	// DefaultPool where it is not set. An attempt with services takes a /28 of it.
+	ServicePool netip.Prefix
+	// PullPolicy is PullIfNotPresent where it is empty.
+	PullPolicy PullPolicy
+	// SecretDir is a folder in memory for secrets on their way into a container:
+	// /run or /dev/shm where it is empty.
+	SecretDir string
+
 	Grace    time.Duration // between TERM and KILL; 10 s where 0
 	LogLimit int64         // of a job in bytes; 64 MiB where 0
 	Pids     int64         // processes and threads of a container; 2048 where 0
@@ -47,16 +57,14 @@ type Docker struct {
 	pulls  singleflight.Group
 	engine func(context.Context) (Engine, error)
 
-	network sync.Mutex // held while the node's network is looked for or made
+	nets    networks
+	store   *imageStore
+	tidying sync.RWMutex // held to write while an image goes
+	secrets secretDir
+	cgroups cgroups
 }
 
 var _ Executor = (*Docker)(nil)
-
-const (
-	superviseIn = "/narwhal/job"
-	binaryIn    = "/narwhal/bin/narwhal"
-	workspaceIn = "/narwhal/src"
-)
 
 // NewDocker makes one. It doesn't talk to the engine yet.
 func NewDocker(cfg DockerConfig, log *slog.Logger) (*Docker, error) {
@@ -75,11 +83,33 @@ func NewDocker(cfg DockerConfig, log *slog.Logger) (*Docker, error) {
 	if cfg.Pids == 0 {
 		cfg.Pids = 2048
 	}
+	if !cfg.ServicePool.IsValid() {
+		cfg.ServicePool = DefaultPool
+	}
+	if p := cfg.ServicePool; !p.Addr().Is4() || p.Bits() > minPool || p.Bits() < 8 {
+		return nil, fmt.Errorf("docker executor: the pool of addresses %s is not an IPv4 prefix from /8 to /%d", p, minPool)
+	}
+	switch cfg.PullPolicy {
+	case "":
+		cfg.PullPolicy = PullIfNotPresent
+	case PullIfNotPresent, PullAlways, PullNever:
+	default:
+		return nil, fmt.Errorf("docker executor: there is no pull policy %q", cfg.PullPolicy)
+	}
+	return openDocker(cfg, log)
+}
+
+func openDocker(cfg DockerConfig, log *slog.Logger) (*Docker, error) {
+	store, err := openStore(cfg.Dir)
+	if err != nil {
+		return nil, fmt.Errorf("docker executor: %w", err)
+	}
 	api, err := connect(cfg.Host)
 	if err != nil {
 		return nil, err
 	}
-	d := &Docker{cfg: cfg, log: log, api: api}
+	d := &Docker{cfg: cfg, log: log, api: api, store: store, secrets: secretDir{cfg.SecretDir, cfg.Node, new(sync.Mutex)}, cgroups: detectCgroups()}
+	d.nets.pool, d.nets.known = newPool(cfg.ServicePool, string(cfg.Node)), make(map[string]netip.Prefix)
 	d.engine = d.rememberEngine()
 	return d, nil
 }
@@ -106,158 +136,103 @@ func (d *Docker) Name() string { return "docker" }
 // Close drops the connections to the engine. Containers go on.
 func (d *Docker) Close() error { return d.api.Close() }
 
-// Start pulls the image if it isn't there, and starts the container.
+// Start pulls the images that aren't there, and starts the attempt's containers.
 func (d *Docker) Start(ctx context.Context, t Task) (Run, error) {
 	if err := t.check(); err != nil {
 		return nil, err
 	}
-	user, failed, err := d.image(ctx, t)
-	if err != nil {
-		return nil, fmt.Errorf("start attempt %s: %w", t.Ref, err)
-	}
+	hold := d.store.hold()
+	defer hold.release()
+	images, failed, err := d.images(ctx, t, hold)
 	if failed != nil {
 		return ended{*failed}, nil
 	}
-	if err := d.prepare(t, user); err != nil {
-		return nil, fmt.Errorf("start attempt %s: %w", t.Ref, err)
+	var r Run
+	if err == nil {
+		r, err = d.assemble(ctx, t, images)
 	}
-	if err := d.ensureNetwork(ctx); err != nil {
-		return nil, fmt.Errorf("start attempt %s: %w", t.Ref, err)
-	}
-	id, err := d.create(ctx, t)
 	if err != nil {
-		d.forget(ctx, t)
 		return nil, fmt.Errorf("start attempt %s: %w", t.Ref, err)
 	}
-	if err := d.api.ContainerStart(ctx, id, container.StartOptions{}); err != nil {
-		return d.notStarted(ctx, t, id, err)
+	return r, nil
+}
+
+// assemble makes and starts all of the attempt's containers, the job's last. Of
+// one that can't be started nothing is left.
+func (d *Docker) assemble(ctx context.Context, t Task, images map[string]picture) (Run, error) {
+	engine, err := d.engine(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if err := d.prepare(t, images, engine); err != nil {
+		return nil, err
+	}
+	s := &setting{t: t, engine: engine, images: images}
+	id, err := d.build(ctx, s)
+	if err == nil {
+		return d.begin(ctx, t, id)
+	}
+	if errdefs.IsConflict(err) { // it runs already: what is there is not ours to remove
+		return nil, err
+	}
+	return d.notStarted(ctx, t, err)
+}
+
+// build makes the network, and on it the containers; all but the job's run then.
+func (d *Docker) build(ctx context.Context, s *setting) (id string, err error) {
+	if s.network, err = d.network(ctx, s.t); err != nil {
+		return "", err
+	}
+	if hasBeside(s.t) {
+		if s.group, err = d.makeGroup(s); err != nil {
+			return "", err
+		}
+		if err := d.startBeside(ctx, s); err != nil {
+			return "", err
+		}
+	}
+	return d.create(ctx, s, d.job(s.t))
+}
+
+// begin starts the job's container once the services are ready.
+func (d *Docker) begin(ctx context.Context, t Task, id string) (Run, error) {
+	failed, err := d.awaitServices(ctx, t)
+	if failed != nil {
+		d.showServices(ctx, t)
+		if err := d.discard(ctx, t); err != nil {
+			return nil, err
+		}
+		return ended{*failed}, nil
+	}
+	if err == nil {
+		err = d.api.ContainerStart(ctx, id, container.StartOptions{})
+		if err != nil {
+			err = &startError{err}
+		}
+	}
+	if err != nil {
+		return d.notStarted(ctx, t, err)
 	}
 	return &dockerRun{d: d, t: t, id: id}, nil
 }
 
-// forget removes the container that the engine may have made all the same when
-// the one who wanted it did not wait for the answer.
-func (d *Docker) forget(ctx context.Context, t Task) {
-	if ctx.Err() == nil {
-		return
-	}
-	cleanup, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
-	defer cancel()
-	if err := d.remove(cleanup, d.containerName(t)); err != nil {
-		d.log.Warn("remove container that was not waited for", "attempt", t.Ref.String(), "error", err)
-	}
-}
+// startError is the engine's word on a container that it has made.
+type startError struct{ error }
 
-// notStarted tells a container that can't be started from an engine that can't
-// be asked.
-func (d *Docker) notStarted(ctx context.Context, t Task, id string, err error) (Run, error) {
+func (e *startError) Unwrap() error { return e.error }
+
+// notStarted removes what there is, and tells a container that can't be started
+// from an engine that can't be asked.
+func (d *Docker) notStarted(ctx context.Context, t Task, err error) (Run, error) {
 	cleanup, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
 	defer cancel()
-	if removed := d.remove(cleanup, id); removed != nil || client.IsErrConnectionFailed(err) || ctx.Err() != nil {
-		return nil, fmt.Errorf("start attempt %s: %w", t.Ref, errors.Join(err, removed))
+	if removed := d.discard(cleanup, t); removed != nil || client.IsErrConnectionFailed(err) || ctx.Err() != nil {
+		return nil, errors.Join(err, removed)
+	}
+	_, job := errors.AsType[*startError](err)
+	_, beside := errors.AsType[*besideError](err)
+	if !job && !beside {
+		return nil, err
 	}
 	return ended{fsm.Outcome{Status: fsm.Errored, Message: "the container could not be started: " + err.Error()}}, nil
-}
-
-// prepare lays out what the container finds of the attempt's folder: single
-// files, so that the job can't put a link in the place of one that we read.
-func (d *Docker) prepare(t Task, user string) error {
-	for _, path := range []string{t.log(), t.journal()} {
-		file, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o666)
-		if err != nil {
-			return err
-		}
-		// The umask took what the container's user needs.
-		if err := errors.Join(file.Chmod(0o666), file.Close()); err != nil {
-			return err
-		}
-	}
-	below := []string{"GIT_CONFIG_COUNT=1", "GIT_CONFIG_KEY_0=safe.directory", "GIT_CONFIG_VALUE_0=*"}
-	spec := task(t, workspaceIn, below, d.cfg.Grace, d.cfg.LogLimit)
-	spec.Where = "image " + t.Work.Spec.Image
-	spec.Install = true
-	spec.OOMScore = 900
-	spec.MemoryLimit = bytesText(memoryLimit(t))
-	spec.Marks = nil // the container's end is the end of all in it
-	if err := supervise.WriteSpec(t.Dir, spec); err != nil {
-		return err
-	}
-	if isRoot(user) {
-		return nil
-	}
-	return openTo(t.Workspace)
-}
-
-// openTo lets every user work in the checkout, for images whose user isn't root.
-// No step has run yet, so what it finds is git's.
-func openTo(workspace string) error {
-	return filepath.WalkDir(workspace, func(path string, entry fs.DirEntry, err error) error {
-		if err != nil || entry.Type()&fs.ModeSymlink != 0 {
-			return err
-		}
-		info, err := entry.Info()
-		if err != nil {
-			return err
-		}
-		mode := info.Mode().Perm() | 0o666
-		if entry.IsDir() || mode&0o100 != 0 {
-			mode |= 0o111
-		}
-		return os.Chmod(path, mode)
-	})
-}
-
-// Adopt finds the attempt's container by its labels.
-func (d *Docker) Adopt(ctx context.Context, t Task) (Run, error) {
-	args := filters.NewArgs()
-	for key, value := range labels(t) {
-		args.Add("label", key+"="+value)
-	}
-	found, err := d.api.ContainerList(ctx, container.ListOptions{All: true, Filters: args})
-	if err != nil {
-		return nil, fmt.Errorf("adopt attempt %s: %w", t.Ref, err)
-	}
-	records, err := supervise.ReadJournal(t.journal())
-	if err != nil {
-		return nil, fmt.Errorf("adopt attempt %s: %w", t.Ref, err)
-	}
-	if len(found) == 0 {
-		if _, ok := supervise.Outcome(records); ok { // it ended, and was removed
-			return ended{d.verdict(t, records, nil)}, nil
-		}
-		return nil, fmt.Errorf("adopt attempt %s: %w", t.Ref, ErrGone)
-	}
-	if found[0].State == container.StateCreated { // narwhal ended between creating and starting it
-		if err := d.api.ContainerStart(ctx, found[0].ID, container.StartOptions{}); err != nil {
-			return d.notStarted(ctx, t, found[0].ID, err)
-		}
-	}
-	return &dockerRun{d: d, t: t, id: found[0].ID}, nil
-}
-
-// Sweep removes this cluster's and node's containers that keep doesn't name.
-func (d *Docker) Sweep(ctx context.Context, keep func(fsm.AttemptRef) bool) error {
-	found, err := d.api.ContainerList(ctx, container.ListOptions{All: true, Filters: d.ours()})
-	if err != nil {
-		return fmt.Errorf("sweep containers: %w", err)
-	}
-	var errs []error
-	for _, c := range found {
-		ref, err := parseRef(c.Labels[labelJob], c.Labels[labelAttempt], c.Labels[labelToken])
-		if err == nil && keep(ref) {
-			continue
-		}
-		d.log.Info("remove container that no attempt owns", "container", c.ID[:12], "attempt", c.Labels[labelJob]+"#"+c.Labels[labelAttempt])
-		errs = append(errs, d.remove(ctx, c.ID))
-	}
-	return errors.Join(errs...)
-}
-
-// remove ends and removes a container, with the volumes that only it has.
-func (d *Docker) remove(ctx context.Context, id string) error {
-	err := d.api.ContainerRemove(ctx, id, container.RemoveOptions{Force: true, RemoveVolumes: true})
-	if err == nil || errdefs.IsNotFound(err) || errdefs.IsConflict(err) && ctx.Err() == nil {
-		return nil // a conflict says that it is being removed already
-	}
-	return fmt.Errorf("remove container %.12s: %w", id, err)
 }

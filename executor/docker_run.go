@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
+	"sync"
 	"time"
 
 	"github.com/containerd/errdefs"
@@ -25,29 +27,52 @@ type dockerRun struct {
 	id string
 }
 
-// Wait follows the container to its end, over restarts of the engine, puts what
-// came of it into the journal and then removes the container: whoever is
-// interrupted in between does it again.
+// Wait follows the containers to their end, over restarts of the engine, puts what
+// came of them into the journal and then removes them: whoever is interrupted in
+// between does it again.
 func (r *dockerRun) Wait(ctx context.Context) (fsm.Outcome, error) {
+	watching, stop := context.WithCancel(ctx)
+	var watch sync.WaitGroup
+	defer watch.Wait()
+	defer stop()
+	if hasBeside(r.t) {
+		watch.Go(func() { r.watchBeside(watching) })
+	}
 	var o fsm.Outcome
-	err := r.d.insist(ctx, "wait for attempt "+r.t.Ref.String(), func() error {
-		state, err := r.end(ctx)
-		if err != nil {
-			return err
-		}
-		records, err := supervise.ReadJournal(r.t.journal())
-		if err != nil {
-			return err
-		}
-		o = r.d.verdict(r.t, records, state)
-		if recorded, ok := supervise.Outcome(records); !ok || recorded.Status != o.Status || recorded.Cause != o.Cause {
-			if err := supervise.Note(r.t.journal(), supervise.Record{Kind: supervise.RecordEnd, Outcome: &o}); err != nil {
-				return err
-			}
-		}
-		return r.d.remove(ctx, r.id)
+	err := r.d.insist(ctx, "wait for attempt "+r.t.Ref.String(), func() (err error) {
+		o, err = r.conclude(ctx)
+		return err
 	})
 	return o, err
+}
+
+// conclude is Wait, once.
+func (r *dockerRun) conclude(ctx context.Context) (o fsm.Outcome, err error) {
+	state, err := r.end(ctx)
+	if err != nil {
+		return o, err
+	}
+	records, err := supervise.ReadJournal(r.t.journal())
+	if err != nil {
+		return o, err
+	}
+	o = r.d.verdict(r.t, records, state)
+	recorded, told := supervise.Outcome(records)
+	if hasBeside(r.t) {
+		if o, err = r.d.besideVerdict(ctx, r.t, records, o); err != nil {
+			return o, err
+		}
+	}
+	o.LogBytes = logBytes(r.t)
+	if !told || recorded.Status != o.Status || recorded.Cause != o.Cause {
+		if err := supervise.Note(r.t.journal(), supervise.Record{Kind: supervise.RecordEnd, Outcome: &o}); err != nil {
+			return o, err
+		}
+	}
+	if hasBeside(r.t) {
+		return o, r.d.discard(ctx, r.t)
+	}
+	return o, errors.Join(r.d.secrets.remove(r.t.Ref), r.d.remove(ctx, r.id))
 }
 
 // end waits until the container doesn't run; nil where it isn't there any more.
@@ -74,15 +99,20 @@ func (r *dockerRun) end(ctx context.Context) (*container.State, error) {
 	return found.State, nil
 }
 
-// Stop sends TERM, which the supervisor hands on, and after grace KILL.
+// Stop asks the supervisor to end the job, and where that doesn't answer sends it
+// TERM. What is there still after grace is killed.
 func (r *dockerRun) Stop(ctx context.Context, grace time.Duration) error {
 	// On the disk first: it tells a stop that was asked for from an engine's that
 	// ends its containers.
 	if err := supervise.Note(r.t.journal(), supervise.Record{Kind: supervise.RecordStop}); err != nil {
 		return fmt.Errorf("stop attempt %s: %w", r.t.Ref, err)
 	}
-	if over, err := r.signal(ctx, "SIGTERM"); over || err != nil {
-		return err
+	socket := filepath.Join(r.t.Dir, supervise.SocketsDir, supervise.ControlSocket)
+	if err := supervise.AskStop(ctx, socket, grace); err != nil {
+		r.d.log.Debug("stop attempt by signal", "attempt", r.t.Ref.String(), "error", err)
+		if over, err := r.signal(ctx, "SIGTERM"); over || err != nil {
+			return err
+		}
 	}
 	// A little longer than the supervisor's own: it is the one who should do it,
 	// since it says which step it was.
@@ -132,51 +162,15 @@ func (d *Docker) insist(ctx context.Context, what string, do func() error) error
 			return ctx.Err()
 		}
 		d.log.Warn(what+", trying again", "error", err, "in", pause)
-		timer := time.NewTimer(pause)
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-			timer.Stop()
-			return ctx.Err()
-		}
+		sleep(ctx, pause)
 	}
 }
 
-// verdict puts the journal and the engine's word together. state is nil where the
-// container is gone.
-func (d *Docker) verdict(t Task, records []supervise.Record, state *container.State) fsm.Outcome {
-	o, told := supervise.Outcome(records)
-	asked := supervise.Has(records, supervise.RecordStop)
-	for _, r := range records {
-		if !told && r.Kind == supervise.RecordStep {
-			o.Steps = append(o.Steps, *r.Result)
-		}
+func sleep(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
 	}
-	switch {
-	// The flag is set for any process of the container. A job that passes all the
-	// same got over it.
-	case state != nil && state.OOMKilled && !asked && (!told || o.Cause == fsm.CauseFailure):
-		o.Status, o.Cause = fsm.Failed, fsm.CauseOOM
-		o.ExitCode = max(o.ExitCode, state.ExitCode)
-		o.Message = fmt.Sprintf("it used more than its memory limit of %s", bytesText(memoryLimit(t)))
-	case told && (o.Status != fsm.Canceled || asked):
-		// The supervisor's word stands.
-	case told:
-		o = lost(o, "its container was stopped from outside of narwhal")
-	case asked:
-		o.Status, o.Cause, o.Message = fsm.Canceled, fsm.CauseCanceled, "canceled; it had to be killed"
-	case state == nil:
-		o = lost(o, "its container was removed from outside of narwhal")
-	default:
-		o = lost(o, fmt.Sprintf("its container ended with exit code %d and no result: it was killed, or the machine or the engine went down %s",
-			state.ExitCode, state.Error))
-	}
-	o.LogBytes = logBytes(t)
-	return o
-}
-
-// lost is how a job ends that the machine didn't let end. It is run again.
-func lost(o fsm.Outcome, message string) fsm.Outcome {
-	o.Status, o.Cause, o.Message = fsm.Errored, fsm.CauseNodeLost, message
-	return o
 }

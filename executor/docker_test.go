@@ -97,7 +97,7 @@ func TestContainerIsConfined(t *testing.T) {
 	got := printed(t, task)
 	for _, want := range []string{
 		"CapBnd:\t00000000000004cb", "CapEff:\t00000000000004cb", "NoNewPrivs:\t1", "Seccomp:\t2",
-		"bin\njob\nsrc\n", "journal\nlog\nspec.json\n", "\n268435456\n2048\n900\n", "borrowed\n",
+		"bin\njob\nsrc\n", "in\njournal\nlog\nout\nsock\nspec.json\n", "\n268435456\n2048\n900\n", "borrowed\n",
 		"\nread-only\n", "\nheld\n", "\nno mount\n", "\nno socket\n",
 	} {
 		if !strings.Contains(got, want) {

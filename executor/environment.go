@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/codepr/narwhal/pipeline"
 	"github.com/codepr/narwhal/supervise"
 )
 
@@ -46,21 +47,56 @@ func task(t Task, dir string, below []string, grace time.Duration, logLimit int6
 	}
 	maps.Copy(env, own)
 	maps.Copy(env, t.Env)
-	s := supervise.Task{Dir: dir, Timeout: spec.Timeout, Grace: grace, LogLimit: logLimit}
+	s := supervise.Task{
+		Dir: dir, Timeout: spec.Timeout, Grace: grace, LogLimit: logLimit,
+		Restore: t.Restore, Caches: t.Caches, Artifacts: artifacts(spec.Artifacts),
+	}
 	for _, key := range identity {
 		env[key] = own[key]
 		s.Marks = append(s.Marks, key+"="+own[key])
 	}
 	s.Env = append(slices.Clone(below), entries(env)...)
+	named := satellites(t)
 	for _, step := range spec.Steps {
-		over := maps.Clone(step.Env)
-		maps.DeleteFunc(over, func(key, _ string) bool { _, taken := own[key]; return taken })
-		s.Steps = append(s.Steps, supervise.Step{
-			Name: step.Name, Command: step.Command, Dependencies: step.Dependencies,
-			Env: entries(over), Timeout: step.Timeout,
-		})
+		s.Steps = append(s.Steps, aStep(step, spec, own, named[step.Image]))
+	}
+	for _, service := range spec.Services {
+		if service.Ready != nil && service.Ready.Port != 0 {
+			s.Services = append(s.Services, supervise.Service{Name: service.Name, Port: service.Ready.Port, Timeout: service.Ready.Timeout})
+		}
 	}
 	return s
+}
+
+func aStep(step pipeline.Step, spec *pipeline.Job, own map[string]string, satellite string) supervise.Step {
+	over := maps.Clone(step.Env)
+	maps.DeleteFunc(over, func(key, _ string) bool { _, taken := own[key]; return taken })
+	secrets := slices.DeleteFunc(slices.Concat(spec.Secrets, step.Secrets), func(name string) bool { _, taken := own[name]; return taken })
+	slices.Sort(secrets)
+	where := ""
+	if satellite != "" {
+		where = "image " + step.Image
+	}
+	return supervise.Step{
+		Name: step.Name, Where: where, Command: step.Command, Dependencies: step.Dependencies,
+		Env: entries(over), Secrets: slices.Compact(secrets), Timeout: step.Timeout,
+		Parallel: step.Parallel, Needs: step.Needs, On: step.When.On, Skip: step.Skip,
+		Retry: step.Retry, AllowFailure: step.AllowFailure, Shell: step.Shell, Satellite: satellite,
+	}
+}
+
+func artifacts(want *pipeline.Artifacts) *supervise.Artifacts {
+	if want == nil {
+		return nil
+	}
+	a := &supervise.Artifacts{Paths: want.Paths, Exclude: want.Exclude, When: want.When, JUnit: want.JUnit}
+	if len(a.Paths) > 0 {
+		a.File = ArtifactsFile
+	}
+	if len(a.JUnit) > 0 {
+		a.JUnitFile = JUnitFile
+	}
+	return a
 }
 
 func entries(env map[string]string) []string {

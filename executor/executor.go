@@ -39,7 +39,32 @@ type Task struct {
 	Workspace  string            // the checkout, where steps run
 	ObjectsDir string            // git objects that the checkout borrows; empty for none
 	Env        map[string]string // laid over all but the steps' own, such as NARWHAL_URL
+
+	// Secrets are those that the job and its steps name, in the clear. They reach
+	// the steps in memory and are written to no disk.
+	Secrets map[string]string
+	// Registries are credentials by the host of a registry, such as "docker.io".
+	Registries map[string]Credentials
+	// Restore are archives in the attempt's folder InDir, Caches what is to be packed
+	// into OutDir. What the job leaves of artifacts is ArtifactsFile and JUnitFile
+	// in OutDir. All that lies in OutDir is the job's: follow no link there.
+	Restore []Restore
+	Caches  []Cache
 }
+
+// What goes into and comes out of a job is described as package supervise does.
+type (
+	Restore = supervise.Restore
+	Cache   = supervise.Cache
+)
+
+// The folders of an attempt's own that hold archives, and the names of some.
+const (
+	InDir         = supervise.InDir
+	OutDir        = supervise.OutDir
+	ArtifactsFile = "artifacts.tar.zst"
+	JUnitFile     = "junit.tar.zst"
+)
 
 // Executor runs attempts.
 type Executor interface {

@@ -132,7 +132,9 @@ func newDocker(t *testing.T, change ...func(*executor.DockerConfig)) *kit {
 	t.Cleanup(func() { // what a failed test leaves; engine refuses while it is used
 		ctx := context.Background()
 		plain := *k.docker
-		plain.Host = ""
+		if strings.Contains(plain.Host, t.Name()) { // a gate, which may be shut
+			plain.Host = ""
+		}
 		last, err := executor.NewDocker(plain, slog.New(slog.DiscardHandler))
 		if err != nil {
 			t.Fatal(err)
@@ -267,3 +269,34 @@ func (k *kit) startElsewhere(t *testing.T, task executor.Task) {
 
 func all(fsm.AttemptRef) bool  { return true }
 func none(fsm.AttemptRef) bool { return false }
+
+func touch(t *testing.T, path string) {
+	t.Helper()
+	if err := os.WriteFile(path, nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// untilOwn follows the log to a line of narwhal's own.
+func untilOwn(t *testing.T, task executor.Task, text string) {
+	t.Helper()
+	path := filepath.Join(task.Dir, supervise.LogFile)
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(5 * time.Millisecond) {
+		if data, err := os.ReadFile(path); err == nil && strings.Contains(string(data), text) {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%q is not said", text)
+		}
+	}
+}
+
+// untilCount waits for a line to be there n times.
+func untilCount(t *testing.T, task executor.Task, text string, n int) {
+	t.Helper()
+	for deadline := time.Now().Add(time.Minute); strings.Count(printed(t, task), text+"\n") < n; time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("%q is not printed %d times", text, n)
+		}
+	}
+}

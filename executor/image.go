@@ -2,59 +2,152 @@ package executor
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
+	"crypto/sha256"
 	"fmt"
-	"io"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/containerd/errdefs"
 	"github.com/docker/docker/api/types/image"
 	"github.com/docker/docker/client"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/codepr/narwhal/fsm"
 )
 
-// pullTimeout bounds one pull.
-const pullTimeout = 30 * time.Minute
+// PullPolicy says when an image is asked for at its registry.
+type PullPolicy string
 
-// image sees to the attempt's image and gives the user that it wants. failed is
-// set where the image can't be had; err where the engine can't be asked.
-func (d *Docker) image(ctx context.Context, t Task) (user string, failed *fsm.Outcome, err error) {
-	name := t.Work.Spec.Image
-	user, err = d.imageUser(ctx, name)
-	if err == nil || !errdefs.IsNotFound(err) {
-		return user, refused(name, err), passOn(err)
+// The policies.
+const (
+	PullIfNotPresent PullPolicy = "if-not-present" // the default
+	PullAlways       PullPolicy = "always"         // also when it is here: its name may mean another by now
+	PullNever        PullPolicy = "never"
+)
+
+// Credentials are for a registry.
+type Credentials struct{ Username, Password string }
+
+// String keeps them out of messages.
+func (Credentials) String() string { return "[credentials]" }
+
+// proof stands for credentials that a registry has accepted.
+type proof [sha256.Size]byte
+
+func (c Credentials) proof(host string) proof {
+	return sha256.Sum256([]byte(host + "\x00" + c.Username + "\x00" + c.Password))
+}
+
+// picture is what narwhal wants to know of an image that is here.
+type picture struct {
+	id      string
+	user    string
+	volumes []string // folders, for each of which the engine makes a volume
+}
+
+// imagesOf names the images of all the attempt's containers, the job's first.
+func imagesOf(t Task) []string {
+	names := []string{t.Work.Spec.Image}
+	for _, s := range t.Work.Spec.Services {
+		names = append(names, s.Image)
 	}
+	for _, s := range t.Work.Spec.Steps {
+		if s.Image != "" {
+			names = append(names, s.Image)
+		}
+	}
+	slices.Sort(names[1:])
+	return slices.Compact(names)
+}
+
+// images sees to all the attempt's images at once. failed is set where one can't be
+// had; err where the engine can't be asked.
+func (d *Docker) images(ctx context.Context, t Task, hold *holding) (have map[string]picture, failed *fsm.Outcome, err error) {
+	names := imagesOf(t)
+	pictures, fails := make([]picture, len(names)), make([]*fsm.Outcome, len(names))
+	group, ctx := errgroup.WithContext(ctx)
+	for i, name := range names {
+		group.Go(func() (err error) {
+			pictures[i], fails[i], err = d.image(ctx, t, name, hold)
+			return err
+		})
+	}
+	err = group.Wait()
+	have = make(map[string]picture, len(names))
+	for i, name := range names {
+		if fails[i] != nil {
+			return nil, fails[i], nil
+		}
+		have[name] = pictures[i]
+	}
+	return have, nil, err
+}
+
+// image sees to one image. That it is here is not enough for one that took
+// credentials: a job that has none must not have it either.
+func (d *Docker) image(ctx context.Context, t Task, name string, hold *holding) (picture, *fsm.Outcome, error) {
+	host := registryOf(name)
+	creds, given := t.Registries[host]
+	found, err := d.inspectImage(ctx, name, hold)
+	if err != nil && !errdefs.IsNotFound(err) {
+		return picture{}, refused(name, err), passOn(err)
+	}
+	here := err == nil
+	if here && d.cfg.PullPolicy != PullAlways && d.store.allows(found.id, creds.proof(host)) {
+		d.store.used(found.id, time.Now())
+		return found, nil, nil
+	}
+	if d.cfg.PullPolicy == PullNever {
+		return picture{}, &fsm.Outcome{Status: fsm.Errored, Cause: fsm.CauseImagePull, Message: fmt.Sprintf(
+			"image %s is not on this node, or not for this job, and the node's policy is to pull none", name)}, nil
+	}
+	if failed, err := d.fetch(ctx, t, name, creds, given); failed != nil || err != nil {
+		return picture{}, failed, err
+	}
+	before := found.id
+	if found, err = d.inspectImage(ctx, name, hold); err != nil {
+		return picture{}, nil, err
+	}
+	entry := stored{Names: []string{name}, Pulled: found.id != before, Private: given, Used: time.Now()}
+	return found, nil, d.store.add(found.id, entry, creds.proof(host))
+}
+
+// fetch pulls the image, or waits for another's pull of it.
+func (d *Docker) fetch(ctx context.Context, t Task, name string, creds Credentials, given bool) (*fsm.Outcome, error) {
 	t.say(d.cfg.LogLimit, "pulling image %s", name)
 	began := time.Now()
+	key := fmt.Sprintf("%s %x", name, creds.proof(""))
 	// One pull for all who wait for the image. It goes on when the one who began
 	// it is stopped: the others want it still.
-	pulled := d.pulls.DoChan(name, func() (any, error) {
+	pulled := d.pulls.DoChan(key, func() (any, error) {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), pullTimeout)
 		defer cancel()
-		return nil, d.pull(ctx, t)
+		options := image.PullOptions{}
+		if given {
+			options.RegistryAuth = authHeader(creds, registryOf(name))
+		}
+		return nil, d.pull(ctx, t, name, options)
 	})
+	var err error
 	select {
 	case result := <-pulled:
 		err = result.Err
 	case <-ctx.Done():
-		return "", nil, ctx.Err()
+		return nil, ctx.Err()
 	}
 	if client.IsErrConnectionFailed(err) {
-		return "", nil, err
+		return nil, err
 	}
 	if err != nil {
 		o := fsm.Outcome{Status: fsm.Errored, Cause: fsm.CauseImagePull, Message: fmt.Sprintf("pull image %s: %v", name, err)}
 		if errdefs.IsInvalidArgument(err) {
 			o.Cause = fsm.CauseConfig
 		}
-		return "", &o, nil
+		return &o, nil
 	}
 	t.say(d.cfg.LogLimit, "pulled image %s in %s", name, time.Since(began).Round(100*time.Millisecond))
-	user, err = d.imageUser(ctx, name)
-	return user, nil, err
+	return nil, nil
 }
 
 // refused is the outcome where the engine says that the name can't be one.
@@ -72,73 +165,38 @@ func passOn(err error) error {
 	return err
 }
 
-func (d *Docker) imageUser(ctx context.Context, name string) (string, error) {
+// inspectImage holds the image that it finds.
+func (d *Docker) inspectImage(ctx context.Context, name string, hold *holding) (picture, error) {
+	d.tidying.RLock()
+	defer d.tidying.RUnlock()
 	found, err := d.api.ImageInspect(ctx, name)
 	if err != nil {
-		return "", fmt.Errorf("inspect image: %w", err)
+		return picture{}, fmt.Errorf("inspect image: %w", err)
 	}
-	if found.Config == nil {
-		return "", nil
+	hold.add(found.ID)
+	p := picture{id: found.ID}
+	if found.Config != nil {
+		p.user = found.Config.User
+		for path := range found.Config.Volumes {
+			p.volumes = append(p.volumes, path)
+		}
+		slices.Sort(p.volumes)
 	}
-	return found.Config.User, nil
+	return p, nil
 }
 
-func isRoot(user string) bool {
-	name, _, _ := strings.Cut(user, ":")
+// root reports whether the image's processes are root's.
+func (p picture) root() bool {
+	name, _, _ := strings.Cut(p.user, ":")
 	return name == "" || name == "0" || name == "root"
 }
 
-// pull pulls the image and tells of it in the attempt's log, once a second at
-// most.
-func (d *Docker) pull(ctx context.Context, t Task) error {
-	stream, err := d.api.ImagePull(ctx, t.Work.Spec.Image, image.PullOptions{})
-	if err != nil {
-		return err
+// registryOf is the host of an image's registry, as docker reads names: the first
+// part is one where it couldn't be a folder.
+func registryOf(name string) string {
+	host, _, deeper := strings.Cut(name, "/")
+	if !deeper || !strings.ContainsAny(host, ".:") && host != "localhost" {
+		return "docker.io"
 	}
-	defer func() { _ = stream.Close() }()
-	var (
-		in     = json.NewDecoder(stream)
-		layers = make(map[string]layer)
-		told   = time.Now()
-	)
-	for {
-		var m pullMessage
-		err := in.Decode(&m)
-		switch {
-		case errors.Is(err, io.EOF):
-			return nil
-		case err != nil:
-			return fmt.Errorf("read the engine's answer: %w", err)
-		case m.Error != "":
-			return errors.New(m.Error)
-		case m.Status == "Downloading" && m.Detail.Total > 0:
-			layers[m.ID] = m.Detail
-		}
-		if time.Since(told) >= time.Second && len(layers) > 0 {
-			told = time.Now()
-			t.say(d.cfg.LogLimit, "%s", progress(layers))
-		}
-	}
-}
-
-// pullMessage is a line of the engine's answer.
-type pullMessage struct {
-	Status string `json:"status"`
-	ID     string `json:"id"`
-	Error  string `json:"error"`
-	Detail layer  `json:"progressDetail"`
-}
-
-type layer struct {
-	Current int64 `json:"current"` // bytes
-	Total   int64 `json:"total"`
-}
-
-func progress(layers map[string]layer) string {
-	var sum layer
-	for _, l := range layers {
-		sum.Current += l.Current
-		sum.Total += l.Total
-	}
-	return fmt.Sprintf("pulling: %s of %s in %d layers", bytesText(sum.Current), bytesText(sum.Total), len(layers))
+	return host
 }

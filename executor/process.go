@@ -4,10 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
-	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -34,13 +33,15 @@ type ProcessConfig struct {
 }
 
 // Process runs steps as plain processes of this machine, in the workspace, as
-// narwhal's own user. There is no isolation: neither the memory nor the processor
-// time that a job asked for is enforced, and nothing is installed. What a job
-// leaves behind is killed, unless it has left its session, given up its output and
-// changed its environment, all three: that one gets away.
+// narwhal's own user. There is no isolation, nothing is installed, and there are
+// neither services nor images. Where narwhal may make control groups each job has
+// its own, which holds its limits and from which nothing gets away. Elsewhere what
+// a job asked for is not enforced, and what it leaves behind is killed unless it has
+// left its session, given up its output and changed its environment, all three.
 type Process struct {
-	cfg ProcessConfig
-	log *slog.Logger
+	cfg     ProcessConfig
+	log     *slog.Logger
+	cgroups cgroups
 
 	jobs sync.WaitGroup
 	mu   sync.Mutex
@@ -64,9 +65,13 @@ func NewProcess(cfg ProcessConfig, log *slog.Logger) *Process {
 	if cfg.Grace == 0 {
 		cfg.Grace = supervise.DefaultGrace
 	}
-	log.Warn("jobs run as processes of this machine: there is no isolation, and limits of memory and CPU are not enforced")
-	return &Process{cfg: cfg, log: log, runs: make(map[fsm.AttemptRef]*processRun)}
+	p := &Process{cfg: cfg, log: log, cgroups: detectCgroups(), runs: make(map[fsm.AttemptRef]*processRun)}
+	log.Warn("jobs run as processes of this machine: there is no isolation", "limits", p.Limits())
+	return p
 }
+
+// Limits reports whether jobs are held to the resources that they ask for.
+func (p *Process) Limits() bool { return p.cfg.Node != "" && p.cgroups.roots["memory"] != "" }
 
 // Name is "process".
 func (p *Process) Name() string { return "process" }
@@ -76,9 +81,14 @@ func (p *Process) Start(ctx context.Context, t Task) (Run, error) {
 	if err := errors.Join(t.check(), ctx.Err()); err != nil {
 		return nil, err
 	}
-	spec := task(t, t.Workspace, p.cfg.Env, p.cfg.Grace, p.cfg.LogLimit)
-	spec.Nice, spec.OOMScore = p.cfg.Nice, p.cfg.OOMScore
-	spec.Where = fmt.Sprintf("node %s", t.Node)
+	if message := needsContainers(t); message != "" {
+		return ended{fsm.Outcome{Status: fsm.Errored, Cause: fsm.CauseConfig, Message: message}}, nil
+	}
+	for _, name := range []string{InDir, OutDir} {
+		if err := t.folder(name, 0o755); err != nil {
+			return nil, fmt.Errorf("start attempt %s: %w", t.Ref, err)
+		}
+	}
 	life, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
 	r := &processRun{cancel: cancel, done: make(chan struct{}), now: make(chan struct{})}
 	p.mu.Lock()
@@ -90,13 +100,74 @@ func (p *Process) Start(ctx context.Context, t Task) (Run, error) {
 	p.runs[t.Ref] = r
 	p.jobs.Go(func() {
 		defer cancel(nil)
-		r.outcome, r.err = supervise.Run(life, spec, t.log(), t.journal())
+		r.outcome, r.err = p.supervise(life, t)
 		p.mu.Lock()
 		delete(p.runs, t.Ref)
 		p.mu.Unlock()
 		close(r.done)
 	})
 	return r, nil
+}
+
+// needsContainers says what the job asks for that is not to be had here.
+func needsContainers(t Task) string {
+	if n := len(t.Work.Spec.Services); n > 0 {
+		return fmt.Sprintf("service %s: this node runs jobs as plain processes and has no services; "+
+			"give the job labels of a node that runs containers", t.Work.Spec.Services[0].Name)
+	}
+	for _, step := range t.Work.Spec.Steps {
+		if step.Image != "" && step.Image != t.Work.Spec.Image && step.Skip == "" {
+			return fmt.Sprintf("step %s: this node runs jobs as plain processes and has no image %s; "+
+				"give the job labels of a node that runs containers", step.Name, step.Image)
+		}
+	}
+	return ""
+}
+
+// supervise runs the attempt's steps, in a group of their own where there can be one.
+func (p *Process) supervise(ctx context.Context, t Task) (fsm.Outcome, error) {
+	spec := task(t, t.Workspace, p.cfg.Env, p.cfg.Grace, p.cfg.LogLimit)
+	spec.Nice, spec.OOMScore = p.cfg.Nice, p.cfg.OOMScore
+	spec.Where = fmt.Sprintf("node %s", t.Node)
+	spec.SecretValues = t.Secrets
+	group := filepath.Join(groupName(p.cfg.Node), refName(t.Ref))
+	if !p.Limits() {
+		return supervise.Run(ctx, spec, t.log(), t.journal())
+	}
+	want := t.Work.Spec.Resources
+	if err := p.cgroups.make(group, limits{cpu: want.CPU, memory: memoryLimit(t)}); err != nil {
+		p.log.Warn("run attempt without limits", "attempt", t.Ref.String(), "error", err)
+	} else {
+		enter(&spec, p.cgroups.dirs(group))
+	}
+	o, err := supervise.Run(ctx, spec, t.log(), t.journal())
+	peak, kills := p.cgroups.usage(group)
+	o.PeakMemory = max(o.PeakMemory, peak)
+	if kills > 0 && o.Cause == fsm.CauseFailure {
+		o.Cause = fsm.CauseOOM
+		o.Message = fmt.Sprintf("it used more than its memory limit of %s (%s)", bytesText(memoryLimit(t)), o.Message)
+	}
+	if err := p.cgroups.remove(group); err != nil {
+		p.log.Warn("remove what a job left", "attempt", t.Ref.String(), "error", err)
+	}
+	return o, err
+}
+
+// enter has each step's shell put itself into the group before it does anything
+// else: whatever it starts is then born there. It stands on the first line, so that
+// the numbers of the lines stay those of the file.
+func enter(spec *supervise.Task, dirs []string) {
+	var script strings.Builder
+	for _, dir := range dirs {
+		fmt.Fprintf(&script, "echo $$ > '%s/cgroup.procs'; ", dir)
+	}
+	for i := range spec.Steps {
+		step := &spec.Steps[i]
+		if len(step.Command) > 0 {
+			step.Command = slices.Clone(step.Command)
+			step.Command[0] = script.String() + step.Command[0]
+		}
+	}
 }
 
 // Adopt finds nothing: an attempt ends with the narwhal that runs it. Its processes
@@ -118,126 +189,8 @@ func (p *Process) Close() error {
 	}
 	p.mu.Unlock()
 	p.jobs.Wait()
+	if p.Limits() { // the folder of the groups, which are gone
+		return p.cgroups.sweep(groupName(p.cfg.Node), p.has)
+	}
 	return nil
-}
-
-// Sweep kills what earlier processes of this node left running. What this one
-// runs is kept, and nothing else can be: keep has no say.
-func (p *Process) Sweep(ctx context.Context, _ func(fsm.AttemptRef) bool) error {
-	recorded, err := p.recorded(ctx)
-	if err != nil {
-		return err
-	}
-	killed, err := supervise.KillAll(func(proc supervise.Proc) bool {
-		if p.left(proc.Environ()) {
-			return true
-		}
-		for dir, match := range recorded {
-			if match(proc) && !p.running(dir) {
-				return true
-			}
-		}
-		return false
-	})
-	if killed > 0 {
-		p.log.Info("killed processes that an earlier narwhal left", "count", killed)
-	}
-	return err
-}
-
-// running reports whether the attempt of the folder named dir runs here.
-func (p *Process) running(dir string) bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	for ref := range p.runs {
-		if dir == fmt.Sprintf("%s-%d", ref.Job, ref.N) {
-			return true
-		}
-	}
-	return false
-}
-
-// left reports whether the environment is that of an attempt of this node that
-// doesn't run.
-func (p *Process) left(environ []string) bool {
-	got := make(map[string]string, len(identity))
-	for _, entry := range environ {
-		key, value, _ := strings.Cut(entry, "=")
-		got[key] = value
-	}
-	if p.cfg.Node == "" || got["NARWHAL_NODE_ID"] != string(p.cfg.Node) {
-		return false
-	}
-	ref, err := parseRef(got["NARWHAL_JOB"], got["NARWHAL_ATTEMPT"], got["NARWHAL_FENCE_TOKEN"])
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return err == nil && p.runs[ref] == nil
-}
-
-// recorded matches, by attempt's folder, the sessions that journals without an end
-// name: also those of processes that threw their environment away.
-func (p *Process) recorded(ctx context.Context) (map[string]func(supervise.Proc) bool, error) {
-	if p.cfg.Attempts == "" {
-		return nil, nil
-	}
-	dirs, err := os.ReadDir(p.cfg.Attempts)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, fmt.Errorf("sweep: %w", err)
-	}
-	matches := make(map[string]func(supervise.Proc) bool)
-	for _, dir := range dirs {
-		if err := ctx.Err(); err != nil {
-			return nil, err
-		}
-		records, err := supervise.ReadJournal(filepath.Join(p.cfg.Attempts, dir.Name(), supervise.JournalFile))
-		if err != nil {
-			return nil, fmt.Errorf("sweep: %w", err)
-		}
-		if len(records) > 0 && !supervise.Has(records, supervise.RecordEnd) {
-			matches[dir.Name()] = supervise.Recorded(records)
-		}
-	}
-	return matches, nil
-}
-
-type processRun struct {
-	cancel context.CancelCauseFunc
-	now    chan struct{}
-	once   sync.Once
-	done   chan struct{}
-
-	outcome fsm.Outcome // with err, once done is closed
-	err     error
-}
-
-func (r *processRun) Wait(ctx context.Context) (fsm.Outcome, error) {
-	select {
-	case <-r.done:
-		return r.outcome, r.err
-	case <-ctx.Done():
-		return fsm.Outcome{}, ctx.Err()
-	}
-}
-
-func (r *processRun) Stop(ctx context.Context, grace time.Duration) error {
-	r.cancel(&supervise.Stop{Grace: grace, Now: r.now})
-	timer := time.NewTimer(grace)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		r.once.Do(func() { close(r.now) })
-	case <-r.done:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-	select {
-	case <-r.done:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/codepr/narwhal/executor"
 	"github.com/codepr/narwhal/fsm"
+	"github.com/codepr/narwhal/pipeline"
 	"github.com/codepr/narwhal/supervise"
 )
 
@@ -83,4 +84,61 @@ func TestProcessIsGoneOnceItsLeftoversAre(t *testing.T) {
 		t.Fatalf("adopted: %v", err)
 	}
 	awaitNone(t, alive)
+}
+
+// limited skips where narwhal may make no control groups.
+func limited(t *testing.T, k *kit) {
+	t.Helper()
+	if !k.ex.(*executor.Process).Limits() {
+		t.Skip("this process may make no control groups")
+	}
+}
+
+func TestProcessIsLimited(t *testing.T) {
+	k := newProcess(t)
+	limited(t, k)
+	task := k.task(t, "echo first", "dd if=/dev/zero of=/dev/null bs=200M count=1 && echo got out")
+	task.Work.Spec.Resources.Memory = 64 << 20
+	o := k.run(t, task)
+	expect(t, o, fsm.Failed, fsm.CauseOOM, "memory limit of 64 MiB")
+	if got := printed(t, task); got != "first\n" && strings.Contains(got, "got out") {
+		t.Errorf("printed %q", got)
+	}
+	if o.PeakMemory < 48<<20 {
+		t.Errorf("its peak is said to be %d bytes", o.PeakMemory)
+	}
+	task = k.task(t, "grep memory /proc/self/cgroup || cat /proc/self/cgroup")
+	expect(t, k.run(t, task), fsm.Passed, "", "")
+	if got := printed(t, task); !strings.Contains(got, "/narwhal-"+string(k.node)+"/"+task.Ref.Job.String()) {
+		t.Errorf("its group is %q", got)
+	}
+}
+
+// TestProcessGroupIsLeftByNobody: no session, no output and no environment of the
+// job's, and still it is found.
+func TestProcessGroupIsLeftByNobody(t *testing.T) {
+	k := newProcess(t)
+	limited(t, k)
+	task := k.task(t, "env -i setsid sh -c 'echo $$ > ../pid; exec sleep 600' >/dev/null 2>&1 & until [ -s ../pid ]; do sleep 0.01; done")
+	expect(t, k.run(t, task), fsm.Passed, "", "")
+	text, err := os.ReadFile(filepath.Join(task.Dir, "pid"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	awaitNone(t, func() int {
+		if _, err := os.Stat("/proc/" + strings.TrimSpace(string(text)) + "/exe"); err == nil {
+			return 1
+		}
+		return 0
+	})
+}
+
+func TestProcessHasNoContainers(t *testing.T) {
+	k := newProcess(t)
+	task := k.task(t, "echo not reached")
+	task.Work.Spec.Services = []pipeline.Service{{Name: "db", Image: busybox}}
+	expect(t, k.run(t, task), fsm.Errored, fsm.CauseConfig, "service db: this node runs jobs as plain processes")
+	task = k.task(t, "echo not reached", "echo nor this")
+	task.Work.Spec.Steps[1].Image = "another"
+	expect(t, k.run(t, task), fsm.Errored, fsm.CauseConfig, "step s1: this node runs jobs as plain processes and has no image another")
 }

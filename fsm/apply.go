@@ -35,6 +35,11 @@ type txn struct {
 	live   *iradix.Txn[struct{}]
 	queued *iradix.Txn[*Job]
 	placed *iradix.Txn[*Job]
+	groups *iradix.Txn[*Job]
+
+	secrets   *iradix.Txn[*Secret]
+	caches    *iradix.Txn[*CacheEntry]
+	schedules *iradix.Txn[*Schedule]
 }
 
 func begin(s *State, index uint64) *txn {
@@ -48,6 +53,11 @@ func begin(s *State, index uint64) *txn {
 		live:   s.live.Txn(),
 		queued: s.queued.Txn(),
 		placed: s.placed.Txn(),
+		groups: s.groups.Txn(),
+
+		secrets:   s.secrets.Txn(),
+		caches:    s.caches.Txn(),
+		schedules: s.schedules.Txn(),
 	}
 	tx.index = index
 	return tx
@@ -63,6 +73,10 @@ func (tx *txn) commit() *State {
 	s.live = tx.live.CommitOnly()
 	s.queued = tx.queued.CommitOnly()
 	s.placed = tx.placed.CommitOnly()
+	s.groups = tx.groups.CommitOnly()
+	s.secrets = tx.secrets.CommitOnly()
+	s.caches = tx.caches.CommitOnly()
+	s.schedules = tx.schedules.CommitOnly()
 	return &s
 }
 
@@ -88,6 +102,12 @@ func (tx *txn) apply(c *Command) Result {
 		return Result{Err: tx.loseAttempt(c.LoseAttempt)}
 	case c.CancelBuild != nil:
 		return Result{Err: tx.cancelBuild(c.CancelBuild)}
+	case c.DecideJob != nil:
+		return Result{Err: tx.decideJob(c.DecideJob)}
+	case c.ExpireAttempt != nil:
+		return Result{Err: tx.expireAttempt(c.ExpireAttempt)}
+	case c.FireSchedule != nil:
+		return tx.fireSchedule(c.FireSchedule)
 	case c.UpsertNode != nil:
 		return Result{Err: tx.upsertNode(c.UpsertNode)}
 	case c.DrainNode != nil:
@@ -102,6 +122,24 @@ func (tx *txn) apply(c *Command) Result {
 		tx.epoch = max(tx.epoch, c.RaiseEpoch.Epoch)
 		return Result{}
 	default:
-		return Result{Err: fmt.Errorf("%w: it is empty", ErrInvalid)}
+		return Result{Err: tx.applyStore(c)}
+	}
+}
+
+// applyStore is apply for what is kept beside builds and nodes.
+func (tx *txn) applyStore(c *Command) error {
+	switch {
+	case c.SetSecret != nil:
+		return tx.setSecret(c.SetSecret)
+	case c.RemoveSecret != nil:
+		return tx.removeSecret(c.RemoveSecret)
+	case c.SaveCache != nil:
+		return tx.saveCache(c.SaveCache)
+	case c.UseCache != nil:
+		return tx.useCache(c.UseCache)
+	case c.DropCache != nil:
+		return tx.dropCache(c.DropCache)
+	default:
+		return fmt.Errorf("%w: it is empty", ErrInvalid)
 	}
 }

@@ -14,7 +14,7 @@ func (tx *txn) addBuild(c *AddBuild) Result {
 		return Result{Build: id, Known: true}
 	}
 	b := &Build{
-		ID: tx.nextBuild, Key: c.Key, Commit: c.Commit, RetryOf: c.RetryOf,
+		ID: tx.nextBuild, Key: c.Key, Commit: c.Commit, RetryOf: c.RetryOf, Inputs: c.Inputs,
 		Status: Queued, Jobs: 1, Open: 1, CreatedAt: tx.now,
 	}
 	tx.nextBuild++
@@ -46,13 +46,31 @@ func (tx *txn) addJobs(b *Build, plan *pipeline.Pipeline) {
 		for _, need := range spec.Needs {
 			j.Needs = append(j.Needs, seqs[need])
 		}
-		if len(j.Needs) == 0 {
-			tx.queue(j)
-			continue
-		}
 		j.Status = Blocked
 		tx.putJob(j)
-		tx.tellJob(b, j)
+		switch {
+		case spec.Skip != "":
+			tx.endJob(j, Outcome{Status: Skipped, Message: spec.Skip})
+			continue
+		case len(j.Needs) > 0:
+			tx.tellJob(b, j)
+		}
+		next := *j
+		tx.settle(&next)
+	}
+}
+
+// enterGroups has the jobs of a new plan contend for their groups. It comes after
+// the plan has ended: a build that is replaced as a whole is stopped with all
+// that it has open.
+func (tx *txn) enterGroups(id BuildID, plan *pipeline.Pipeline) {
+	for i := range plan.Jobs {
+		if plan.Jobs[i].Concurrency == nil {
+			continue
+		}
+		if j, ok := tx.jobs.Get(JobID{Build: id, Seq: uint32(i + 1)}.key()); ok {
+			tx.contend(tx.buildOf(j), j)
+		}
 	}
 }
 
@@ -72,25 +90,7 @@ func (tx *txn) cancelBuild(c *CancelBuild) error {
 	if b.Status.Terminal() {
 		return ErrEnded
 	}
-	if b.CanceledBy != "" {
-		return nil
-	}
-	next := *b
-	next.CanceledBy = c.By
-	tx.putBuild(&next)
-	for seq := range b.Jobs {
-		j, ok := tx.jobs.Get(JobID{Build: b.ID, Seq: seq}.key())
-		if !ok || j.Status.Terminal() {
-			continue
-		}
-		stop := *j
-		stop.CanceledBy = c.By
-		if j.Status.Placed() {
-			tx.putJob(&stop) // its node stops it and reports
-			continue
-		}
-		tx.endJob(&stop, Outcome{Status: Canceled, Cause: CauseCanceled, Message: "canceled by " + c.By})
-	}
+	tx.stopBuild(b, c.By, 0)
 	return nil
 }
 
@@ -101,12 +101,13 @@ func (tx *txn) closeBuild(b *Build) {
 	next.Status = Passed
 	for seq := range b.Jobs {
 		j, _ := tx.jobs.Get(JobID{Build: b.ID, Seq: seq}.key())
-		if severity(j.Status) > severity(next.Status) {
+		if !j.Counts() && severity(j.Status) > severity(next.Status) {
 			next.Status, next.Cause, next.Message = j.Status, j.Cause, j.Name+": "+j.Message
 		}
 	}
 	if b.CanceledBy != "" && next.Status != Passed {
-		next.Status, next.Cause, next.Message = Canceled, CauseCanceled, "canceled by "+b.CanceledBy
+		o := stopped(b.CanceledBy, b.ReplacedBy)
+		next.Status, next.Cause, next.Message = o.Status, o.Cause, o.Message
 	}
 	tx.live.Delete(b.ID.key())
 	tx.ended++

@@ -26,6 +26,11 @@ func (tx *txn) assignJob(c *AssignJob) error {
 	if !n.Fits(j.Request()) {
 		return ErrNoRoom
 	}
+	if c, ok := j.Group(); ok {
+		if taken := slots(tx.groups.Root(), c.Group, tx.builds.Get); !taken.Admits(j) {
+			return ErrGroupFull
+		}
+	}
 	next := *j
 	next.Status = Assigned
 	next.NotBefore = time.Time{}
@@ -35,7 +40,7 @@ func (tx *txn) assignJob(c *AssignJob) error {
 	})
 	tx.reserve(c.Node, j.Request(), 1)
 	tx.putJob(&next)
-	b := tx.buildOf(&next)
+	b := tx.enter(tx.buildOf(&next), &next)
 	if b.StartedAt.IsZero() {
 		started := *b
 		started.StartedAt, started.Status = tx.now, Running
@@ -45,6 +50,12 @@ func (tx *txn) assignJob(c *AssignJob) error {
 	}
 	tx.tellJob(b, &next)
 	return nil
+}
+
+// Counts reports whether a job that has ended may be taken as passed by those
+// that need it, and by its build.
+func (j *Job) Counts() bool {
+	return j.Status == Passed || j.Status == Failed && j.Spec != nil && j.Spec.AllowFailure
 }
 
 // Request is what the job reserves on its node. A plan reserves nothing: it is
@@ -133,43 +144,65 @@ func (tx *txn) attempt(ref AttemptRef) (*Job, *Attempt, error) {
 	return &next, &next.Attempts[len(next.Attempts)-1], nil
 }
 
+// expireAttempt ends an attempt that its node has let run beyond its time. Where
+// it may never run twice at a time, it is not tried again: it may still run.
+func (tx *txn) expireAttempt(c *ExpireAttempt) error {
+	j, a, err := tx.attempt(c.Ref)
+	if err != nil || a.Status.Terminal() {
+		return err
+	}
+	o := Outcome{Status: Failed, Cause: CauseTimeout, Message: c.Message}
+	tx.recordEnd(j, a, &o)
+	if j.Spec != nil && j.Spec.OnNodeLoss == pipeline.NodeLossFail || !tx.tryAgain(j, &o) {
+		tx.conclude(j, o)
+	}
+	return nil
+}
+
 // endAttempt records how an attempt ended, and queues its job again or ends it.
 func (tx *txn) endAttempt(j *Job, a *Attempt, o Outcome) {
+	tx.recordEnd(j, a, &o)
+	if !tx.tryAgain(j, &o) {
+		tx.conclude(j, o)
+	}
+}
+
+func (tx *txn) recordEnd(j *Job, a *Attempt, o *Outcome) {
 	a.Status, a.Cause, a.ExitCode, a.Message = o.Status, o.Cause, o.ExitCode, o.Message
 	a.Steps, a.LogBytes, a.EndedAt = o.Steps, o.LogBytes, tx.now
+	a.PeakMemory, a.CPUTime, a.Tests, a.Artifacts = o.PeakMemory, o.CPUTime, o.Tests, o.Artifacts
 	tx.release(j, a)
-	wait, again := retry(j, o.Cause)
-	if again && o.Status != Passed && j.CanceledBy == "" {
-		j.NotBefore = time.Time{}
-		if wait > 0 {
-			j.NotBefore = tx.now.Add(wait)
-		}
-		tx.queue(j)
-		return
+}
+
+// tryAgain queues a job whose attempt has ended once more, where it may.
+func (tx *txn) tryAgain(j *Job, o *Outcome) bool {
+	wait, again := retry(j, o)
+	if !again || o.Status == Passed || j.CanceledBy != "" {
+		return false
 	}
+	j.NotBefore = time.Time{}
+	if wait > 0 {
+		j.NotBefore = tx.now.Add(wait)
+	}
+	tx.queue(j)
+	return true
+}
+
+// conclude ends a job as its last attempt did, unless it was stopped.
+func (tx *txn) conclude(j *Job, o Outcome) {
 	if j.CanceledBy != "" && (o.Status != Passed || o.Plan != nil) {
-		o = Outcome{Status: Canceled, Cause: CauseCanceled, Message: "canceled by " + j.CanceledBy}
+		o = stopped(j.CanceledBy, j.ReplacedBy)
 	} else if o.Cause == CauseNodeLost && j.Losses() >= maxNodeLosses {
 		o.Message = fmt.Sprintf("quarantined: it has lost %d nodes (%s)", j.Losses(), o.Message)
 	}
-	if o.Plan != nil {
-		tx.addJobs(tx.buildOf(j), o.Plan)
+	if o.Plan == nil {
+		tx.endJob(j, o)
+		return
 	}
+	tx.addJobs(tx.buildOf(j), o.Plan)
 	tx.endJob(j, o)
-}
-
-// retry says whether a job whose attempt ended for cause is tried again, and
-// after how long. The attempt counts already.
-func retry(j *Job, cause Cause) (wait time.Duration, again bool) {
-	switch cause {
-	case CauseNodeLost:
-		return 0, j.Losses() < maxNodeLosses && (j.Spec == nil || j.Spec.OnNodeLoss != pipeline.NodeLossFail)
-	case CauseImagePull, CauseCheckout:
-		n := j.ended(cause)
-		return 5 * time.Second << (2 * (n - 1)), n <= maxRetries // 5 s, 20 s
-	default:
-		return 0, false
-	}
+	tx.enterGroups(j.ID.Build, o.Plan)
+	tx.takeSchedules(tx.buildOf(j), o.Plan)
 }
 
 // endJob brings a job to its terminal status and sets free, or ends, the jobs
@@ -187,31 +220,4 @@ func (tx *txn) endJob(j *Job, o Outcome) {
 	if last := tx.buildOf(j); last.Open == 0 && !last.Status.Terminal() {
 		tx.closeBuild(last)
 	}
-}
-
-func (tx *txn) wakeDependents(b *Build, ended *Job) {
-	for seq := range b.Jobs {
-		j, ok := tx.jobs.Get(JobID{Build: b.ID, Seq: seq}.key())
-		if !ok || j.Status != Blocked || !slices.Contains(j.Needs, ended.ID.Seq) {
-			continue
-		}
-		next := *j
-		if ended.Status != Passed {
-			tx.endJob(&next, Outcome{Status: Canceled, Cause: CauseNeeds,
-				Message: fmt.Sprintf("it needs %s, which did not pass (%s)", ended.Name, ended.Status)})
-			continue
-		}
-		if tx.allPassed(b.ID, j.Needs) {
-			tx.queue(&next)
-		}
-	}
-}
-
-func (tx *txn) allPassed(build BuildID, needs []uint32) bool {
-	for _, seq := range needs {
-		if j, ok := tx.jobs.Get(JobID{Build: build, Seq: seq}.key()); !ok || j.Status != Passed {
-			return false
-		}
-	}
-	return true
 }

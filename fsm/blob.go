@@ -16,26 +16,3 @@ type Artifacts struct {
 	Bytes    int64     `json:"bytes"` // of the files
 	ExpireAt time.Time `json:"expire_at,omitzero"`
 }
-
-// CacheEntry is a cache that was saved under a key.
-type CacheEntry struct {
-	Repo  string `json:"repo"`
-	Scope string `json:"scope"` // whose builds may read it: see CacheScopes
-	Key   string `json:"key"`
-	Blob  Blob   `json:"blob"` // tar, zstd
-	// SavedAt is when its first byte counted; an entry never changes after.
-	SavedAt time.Time `json:"saved_at"`
-	UsedAt  time.Time `json:"used_at"` // at most an hour behind
-}
-
-// CacheScopes are the scopes of a commit's caches: what it may read, and first
-// among them the one that it writes. What is pushed to the repository shares one.
-// A pull request has its own, and reads its base's, so that it poisons nobody's.
-func CacheScopes(c Commit) []string {
-	if c.Event == EventPullRequest {
-		return []string{"pull/" + c.Ref, scopeTrusted}
-	}
-	return []string{scopeTrusted}
-}
-
-const scopeTrusted = "repo"

@@ -48,7 +48,7 @@ type AddBuild struct {
 }
 
 // AssignJob places a queued job on a node. Refused with ErrNotQueued,
-// ErrUnknownNode, ErrNodeChanged or ErrNoRoom.
+// ErrUnknownNode, ErrNodeChanged, ErrNoRoom or ErrGroupFull.
 type AssignJob struct {
 	Job         JobID  `json:"job"`
 	N           int    `json:"n"` // the new attempt's number: the last one's plus 1

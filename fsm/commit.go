@@ -57,8 +57,12 @@ func cutRef(ref, prefix string) string {
 // Key is the commit's identity: a redelivery has the same one, so it is built
 // once.
 func (c Commit) Key() string {
+	return digest(c.Repo, c.SHA, string(c.Event), c.Ref)
+}
+
+func digest(parts ...string) string {
 	h := sha256.New()
-	for _, part := range []string{c.Repo, c.SHA, string(c.Event), c.Ref} {
+	for _, part := range parts {
 		h.Write([]byte(part))
 		h.Write([]byte{0})
 	}
@@ -80,6 +84,10 @@ type Build struct {
 	Inputs map[string]string `json:"inputs,omitempty"`
 
 	CanceledBy string `json:"canceled_by,omitempty"`
+	// ReplacedBy is set where that was a newer build of its concurrency group.
+	ReplacedBy BuildID `json:"replaced_by,omitempty"`
+	// Entered are the concurrency groups of which it has taken a place as a whole.
+	Entered []string `json:"entered,omitempty"`
 
 	CreatedAt time.Time `json:"created_at"`
 	StartedAt time.Time `json:"started_at,omitzero"` // its plan was placed

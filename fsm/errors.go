@@ -29,6 +29,11 @@ var (
 	ErrNodeChanged = errors.New("the node has been restarted or drained")
 	// ErrNoRoom is returned when the node has too little left.
 	ErrNoRoom = errors.New("the node has no room for the job")
+	// ErrGroupFull is returned when as many of the job's concurrency group run as
+	// may.
+	ErrGroupFull = errors.New("the job's concurrency group is full")
+	// ErrNotHeld is returned when nobody is asked about the job.
+	ErrNotHeld = errors.New("the job does not wait for a person")
 	// ErrNodeBusy is returned when a node that is to be forgotten still has jobs.
 	ErrNodeBusy = errors.New("the node still has jobs placed on it")
 	// ErrInvalid is returned when a command makes no sense: a bug of its proposer.

@@ -19,6 +19,15 @@ type Transition struct {
 	Cause  Cause     `json:"cause,omitempty"`
 	Node   NodeID    `json:"node,omitempty"`
 	N      int       `json:"attempt,omitempty"`
+	// Tests are set with the end of a job that had some.
+	Tests *TestCounts `json:"tests,omitempty"`
+}
+
+// TestCounts are a TestReport's sums.
+type TestCounts struct {
+	Passed  int `json:"passed"`
+	Failed  int `json:"failed"`
+	Skipped int `json:"skipped"`
 }
 
 // maxOutbox bounds what waits for a sink that does not answer. Beyond it the

@@ -1,6 +1,7 @@
 package fsm
 
 import (
+	"slices"
 	"time"
 
 	"github.com/codepr/narwhal/pipeline"
@@ -36,6 +37,8 @@ type Job struct {
 	// CanceledBy is set once somebody asked for its end; the node that runs it
 	// stops it then and says so.
 	CanceledBy string `json:"canceled_by,omitempty"`
+	// ReplacedBy is set where that was a newer build of its concurrency group.
+	ReplacedBy BuildID `json:"replaced_by,omitempty"`
 	// ApprovedBy let it go on from Held.
 	ApprovedBy string `json:"approved_by,omitempty"`
 
@@ -55,6 +58,8 @@ func (j *Job) Current() (a Attempt, ok bool) {
 
 // Losses counts the attempts whose node was lost.
 func (j *Job) Losses() int { return j.ended(CauseNodeLost) }
+
+func (j *Job) needs(seq uint32) bool { return slices.Contains(j.Needs, seq) }
 
 func (j *Job) ended(cause Cause) int {
 	n := 0

@@ -14,7 +14,7 @@ import (
 // TestAnyLog applies logs of any commands, mostly such as make sense: the
 // invariants hold after every entry, an entry applied twice changes nothing
 // more, a snapshot taken anywhere restores to the same state, and what comes
-// after gives the same on both.
+// after gives the same on both. In the end all builds can be brought to an end.
 func TestAnyLog(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		at := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
@@ -36,21 +36,62 @@ func TestAnyLog(t *testing.T) {
 			}
 			if rapid.IntRange(0, 9).Draw(t, "restart") == 0 {
 				b = restored(t, b)
+				if err := b.Verify(); err != nil {
+					t.Fatalf("restored after entry %d: %v", index, err)
+				}
 			}
 			if x, y := hash(t, a), hash(t, b); x != y {
 				t.Fatalf("entry %d: two nodes differ", index)
 			}
 		}
+		finishAll(t, a)
 	})
 }
 
 func drawEntry(t *rapid.T, s *State, at time.Time) []Command {
 	entry := make([]Command, rapid.IntRange(1, 4).Draw(t, "batch"))
 	for i := range entry {
-		entry[i] = drawCommand(t, s)
+		c, ok := drawNext(t, s)
+		if !ok || rapid.IntRange(0, 2).Draw(t, "any") == 0 {
+			c = drawCommand(t, s)
+		}
+		entry[i] = c
 		entry[i].At = at
 	}
 	return entry
+}
+
+// drawNext takes some open job one step on.
+func drawNext(t *rapid.T, s *State) (Command, bool) {
+	var open []*Job
+	for b := range s.Builds(0) {
+		for j := range s.Jobs(b.ID) {
+			if !j.Status.Terminal() && j.Status != Blocked {
+				open = append(open, j)
+			}
+		}
+	}
+	var nodes []*Node
+	for n := range s.Nodes() {
+		nodes = append(nodes, n)
+	}
+	if len(open) == 0 || len(nodes) == 0 {
+		return Command{}, false
+	}
+	j := rapid.SampledFrom(open).Draw(t, "open")
+	a, _ := j.Current()
+	switch {
+	case j.Status == Queued:
+		n := rapid.SampledFrom(nodes).Draw(t, "on")
+		return Command{AssignJob: &AssignJob{Job: j.ID, N: len(j.Attempts) + 1, Node: n.ID, Incarnation: n.Incarnation}}, true
+	case j.Status == Held:
+		return Command{DecideJob: &DecideJob{Job: j.ID, Approve: rapid.IntRange(0, 3).Draw(t, "no") > 0, By: "p"}}, true
+	case j.Status == Assigned && rapid.Bool().Draw(t, "starts"):
+		return Command{StartAttempt: &StartAttempt{Ref: j.Ref(a)}}, true
+	case j.Status == Running && rapid.IntRange(0, 4).Draw(t, "expires") == 0:
+		return Command{ExpireAttempt: &ExpireAttempt{Ref: j.Ref(a), Message: "its time was up"}}, true
+	}
+	return Command{FinishAttempt: &FinishAttempt{Ref: j.Ref(a), Outcome: drawOutcome(t, j.ID)}}, true
 }
 
 func drawCommand(t *rapid.T, s *State) Command {
@@ -68,13 +109,14 @@ func drawCommand(t *rapid.T, s *State) Command {
 	if rapid.IntRange(0, 9).Draw(t, "stale") == 0 {
 		ref.N--
 	}
-	switch rapid.IntRange(0, 11).Draw(t, "kind") {
+	switch rapid.IntRange(0, 13).Draw(t, "kind") {
 	case 0, 1:
-		c := Commit{Repo: "r", SHA: fmt.Sprint(rapid.IntRange(0, 9).Draw(t, "sha")), Event: EventPush}
+		c := Commit{Repo: rapid.SampledFrom([]string{"r", "r", "q"}).Draw(t, "repo"), SHA: fmt.Sprint(rapid.IntRange(0, 9).Draw(t, "sha")),
+			Event: EventPush, Ref: "refs/heads/main", Fork: rapid.IntRange(0, 5).Draw(t, "fork") == 0}
 		return Command{AddBuild: &AddBuild{Key: c.Key(), Commit: c}}
 	case 2:
 		return Command{UpsertNode: &UpsertNode{Node: Node{ID: node, Incarnation: rapid.Uint64Range(1, 2).Draw(t, "start"),
-			Capacity: pipeline.Resources{CPU: 2000, Memory: 2 << 30}}}}
+			Capacity: pipeline.Resources{CPU: 4000, Memory: 8 << 30}}}}
 	case 3, 4, 5:
 		return Command{AssignJob: &AssignJob{Job: job, N: n, Node: node, Incarnation: rapid.Uint64Range(1, 2).Draw(t, "start")}}
 	case 6:
@@ -85,6 +127,10 @@ func drawCommand(t *rapid.T, s *State) Command {
 		return Command{LoseAttempt: &LoseAttempt{Ref: ref, NeverStarted: rapid.Bool().Draw(t, "never")}}
 	case 10:
 		return Command{CancelBuild: &CancelBuild{Build: build, By: "p"}}
+	case 11:
+		return Command{DecideJob: &DecideJob{Job: job, Approve: rapid.Bool().Draw(t, "approve"), By: "p"}}
+	case 12:
+		return drawStored(t, s, ref)
 	default:
 		return rapid.SampledFrom([]Command{
 			{DrainNode: &DrainNode{Node: node, Drain: true}}, {DrainNode: &DrainNode{Node: node}},
@@ -94,17 +140,81 @@ func drawCommand(t *rapid.T, s *State) Command {
 }
 
 func drawOutcome(t *rapid.T, job JobID) Outcome {
-	if rapid.Bool().Draw(t, "pass") {
+	if rapid.IntRange(0, 3).Draw(t, "pass") > 0 {
 		o := Outcome{Status: Passed}
 		if job.Seq == 0 {
-			o.Plan = plan("a,b:a,c:a+b", rapid.Int64Range(1, 3000).Draw(t, "cpu"), pipeline.NodeLossRerun)
+			o.Plan = drawPlan(t)
 		}
 		return o
 	}
 	return Outcome{
 		Status: rapid.SampledFrom([]Status{Failed, Errored, Canceled}).Draw(t, "status"),
-		Cause:  rapid.SampledFrom([]Cause{CauseFailure, CauseImagePull, CauseNodeLost, CauseCheckout}).Draw(t, "cause"),
+		Cause:  rapid.SampledFrom([]Cause{CauseFailure, CauseImagePull, CauseNodeLost, CauseCheckout, CauseTimeout}).Draw(t, "cause"),
 	}
+}
+
+// drawPlan makes a file of three jobs that need each other, wait for persons,
+// fail, and stand in each other's way.
+func drawPlan(t *rapid.T) *pipeline.Pipeline {
+	traits := []string{"", "", "", "skip=tag", "manual", "on_failure", "always", "allow", "retry=1", "retry=3/failure/1/1m",
+		"group=g/1/cancel", "group=g/1", "group=h/2", "group=p/1/build", "group=p/1/build/cancel"}
+	text := ""
+	for i, needs := range []string{"", "a", "a+b"} {
+		if i > 0 {
+			text += ","
+		}
+		text += string(rune('a' + i))
+		if rapid.IntRange(0, 3).Draw(t, "needs") > 0 {
+			text += ":" + needs
+		}
+		for range 2 {
+			text += ";" + rapid.SampledFrom(traits).Draw(t, "trait")
+		}
+	}
+	loss := rapid.SampledFrom([]pipeline.NodeLoss{pipeline.NodeLossRerun, pipeline.NodeLossFail}).Draw(t, "loss")
+	p := plan(text, rapid.Int64Range(1, 3000).Draw(t, "cpu"), loss)
+	p.Schedules = crons(rapid.SampledFrom([]string{"", "x", "x,y", "y@dev"}).Draw(t, "cron"))
+	return p
+}
+
+func drawStored(t *rapid.T, s *State, ref AttemptRef) Command {
+	name := rapid.SampledFrom([]string{"a", "ab"}).Draw(t, "name")
+	scope := rapid.SampledFrom([]string{"repo", "pull/1"}).Draw(t, "scope")
+	due := s.Now().Add(time.Duration(rapid.IntRange(-3, 3).Draw(t, "due")) * time.Second)
+	return rapid.SampledFrom([]Command{
+		{ExpireAttempt: &ExpireAttempt{Ref: ref, Message: "its time was up"}},
+		{FireSchedule: &FireSchedule{Repo: "r", Branch: "main", Spec: cron(rapid.SampledFrom([]string{"x", "y"}).Draw(t, "spec"), "main"), Due: due}},
+		{SetSecret: &SetSecret{Secret: Secret{Repo: "r", Name: name, Sealed: []byte(scope)}}}, {RemoveSecret: &RemoveSecret{Repo: "r", Name: name}},
+		{SaveCache: &SaveCache{Entry: CacheEntry{Repo: "r", Scope: scope, Key: name, Blob: Blob{Digest: scope}}}},
+		{UseCache: &UseCache{Repo: "r", Scope: scope, Key: name}}, {DropCache: &DropCache{Repo: "r", Scope: "repo", Key: name, Digest: scope}},
+	}).Draw(t, "stored")
+}
+
+// finishAll gives every job what it waits for: then no build may stay open.
+func finishAll(t *rapid.T, s *State) {
+	do := func(c Command) { s, _ = Apply(s, s.Index()+1, []Command{c}) }
+	do(Command{UpsertNode: &UpsertNode{Node: Node{ID: "big", Incarnation: 1, Capacity: pipeline.Resources{CPU: 1 << 40, Memory: 1 << 60}}}})
+	for range 200 {
+		if s.LiveBuilds() == 0 {
+			return
+		}
+		for b := range s.Builds(0) {
+			for j := range s.Jobs(b.ID) {
+				a, _ := j.Current()
+				switch {
+				case j.Status == Held:
+					do(Command{DecideJob: &DecideJob{Job: j.ID, Approve: true, By: "p"}})
+				case j.Status == Queued:
+					do(Command{AssignJob: &AssignJob{Job: j.ID, N: len(j.Attempts) + 1, Node: "big", Incarnation: 1}})
+				case j.Status.Placed() && j.Kind == KindPlan:
+					do(Command{FinishAttempt: &FinishAttempt{Ref: j.Ref(a), Outcome: Outcome{Status: Passed, Plan: plan("a", 1, "")}}})
+				case j.Status.Placed():
+					do(Command{FinishAttempt: &FinishAttempt{Ref: j.Ref(a), Outcome: Outcome{Status: Passed}}})
+				}
+			}
+		}
+	}
+	t.Fatalf("%d builds do not come to an end", s.LiveBuilds())
 }
 
 func endedBuilds(s *State) map[BuildID]string {

@@ -29,6 +29,13 @@ func (tx *txn) putJob(j *Job) {
 	if a, ok := j.Current(); ok && j.Status.Placed() {
 		tx.placed.Insert(placedKey(a.Node, j.ID), j)
 	}
+	if c, ok := j.Group(); ok {
+		if j.Status.Terminal() {
+			tx.groups.Delete(groupKey(c.Group, j.ID))
+		} else {
+			tx.groups.Insert(groupKey(c.Group, j.ID), j)
+		}
+	}
 }
 
 func (tx *txn) putBuild(b *Build) { tx.builds.Insert(b.ID.key(), b) }
@@ -57,6 +64,9 @@ func (tx *txn) tellJob(b *Build, j *Job) {
 	t := Transition{Kind: "job", Job: &j.ID, Name: j.Name, Status: j.Status, Cause: j.Cause}
 	if a, ok := j.Current(); ok {
 		t.Node, t.N = a.Node, a.N
+		if r := a.Tests; r != nil && j.Status.Terminal() {
+			t.Tests = &TestCounts{Passed: r.Passed, Failed: r.Failed, Skipped: r.Skipped}
+		}
 	}
 	tx.tell(t, b)
 }

@@ -18,6 +18,8 @@ type ReasonCode string
 // The reasons.
 const (
 	ReasonBlocked  ReasonCode = "blocked"  // needs jobs that have not passed
+	ReasonHeld     ReasonCode = "held"     // waits for a person to approve it
+	ReasonGroup    ReasonCode = "group"    // waits for its turn in its concurrency group
 	ReasonBackoff  ReasonCode = "backoff"  // a retry waits for its time
 	ReasonPlaced   ReasonCode = "placed"   // it has a node
 	ReasonEnded    ReasonCode = "ended"    // it has ended

@@ -1,6 +1,8 @@
 package fsm
 
 import (
+	"fmt"
+	"iter"
 	"time"
 
 	"github.com/codepr/narwhal/pipeline"
@@ -17,4 +19,21 @@ type Schedule struct {
 	// Last is the newest time of the clock that was dealt with; those up to it never
 	// start a build again.
 	Last time.Time `json:"last"`
+}
+
+// Schedules yields all schedules, by repository and branch.
+func (s *State) Schedules() iter.Seq[*Schedule] { return values(s.schedules) }
+
+// ScheduleCount counts them.
+func (s *State) ScheduleCount() int { return s.schedules.Len() }
+
+// scheduleKey tells schedules apart by all that a file says of them. The spec
+// comes last, since its bytes may be any.
+func scheduleKey(repo, branch string, spec *pipeline.Schedule) []byte {
+	return nameKey(repo, branch, string(must(encMode.Marshal(spec))))
+}
+
+// Key is the identity of the build that a time of the clock starts.
+func (c *FireSchedule) Key() string {
+	return fmt.Sprintf("schedule-%s", digest(string(scheduleKey(c.Repo, c.Branch, &c.Spec)), c.Due.UTC().Format(time.RFC3339)))
 }

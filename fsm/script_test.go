@@ -111,7 +111,11 @@ func (w *world) meta(f []string) (func() string, bool) {
 		return func() string {
 			var b strings.Builder
 			for e := range w.state.Outbox(0) {
-				fmt.Fprintf(&b, "%d %s build %d %s %s\n", e.Seq, e.Kind, e.Build, e.Name, e.Status)
+				fmt.Fprintf(&b, "%d %s build %d %s %s", e.Seq, e.Kind, e.Build, e.Name, e.Status)
+				if e.Tests != nil {
+					fmt.Fprintf(&b, " tests %+v", *e.Tests)
+				}
+				b.WriteString("\n")
 			}
 			return b.String()
 		}, true
@@ -120,7 +124,7 @@ func (w *world) meta(f []string) (func() string, bool) {
 	case "snapshot":
 		return w.snapshot, true
 	}
-	return nil, false
+	return w.metaStore(f)
 }
 
 func (w *world) apply(entry []Command) string {
@@ -139,6 +143,7 @@ func (w *world) apply(entry []Command) string {
 	before := w.state
 	next, results := Apply(before, w.index, commands)
 	w.state = next
+	w.check(next.Verify())
 	var out strings.Builder
 	for _, r := range results {
 		switch {
@@ -258,9 +263,9 @@ func (w *world) command(f []string) Command {
 	}
 	opt := options(f)
 	switch f[0] {
-	case "push": // push REPO SHA [ref=R] [event=E]
-		c := Commit{Repo: arg(1), SHA: arg(2), Ref: "refs/heads/" + opt.get("branch", "main"), Event: Event(opt.get("event", "push"))}
-		return Command{AddBuild: &AddBuild{Key: c.Key(), Commit: c}}
+	case "push": // push REPO SHA [branch=B] [event=E] [fork=1] [input=K:V] [retry=BUILD]
+		c := Commit{Repo: arg(1), SHA: arg(2), Ref: "refs/heads/" + opt.get("branch", "main"), Event: Event(opt.get("event", "push")), Fork: opt["fork"] != ""}
+		return Command{AddBuild: &AddBuild{Key: c.Key() + opt["retry"], Commit: c, Inputs: inputs(opt["input"]), RetryOf: BuildID(opt.num(w, "retry", 0))}}
 	case "node": // node ID [cpu=MILLI] [start=N]
 		return Command{UpsertNode: &UpsertNode{Node: Node{ID: NodeID(arg(1)), Incarnation: opt.num(w, "start", 1),
 			Capacity: pipeline.Resources{CPU: int64(opt.num(w, "cpu", 4000)), Memory: 8 << 30}}}}
@@ -273,10 +278,11 @@ func (w *world) command(f []string) Command {
 		return Command{AssignJob: &AssignJob{Job: id, Node: NodeID(arg(2)), Incarnation: opt.num(w, "start", 1), N: int(opt.num(w, "n", uint64(n)))}}
 	case "start": // start JOB [n=N] [token=I]
 		return Command{StartAttempt: &StartAttempt{Ref: w.ref(arg(1), opt)}}
-	case "finish": // finish JOB STATUS [cause=C] [jobs=a,b:a] [cpu=MILLI] [loss=fail] [n=N] [token=I]
-		o := Outcome{Status: Status(arg(2)), Cause: Cause(opt["cause"]), Message: opt["msg"]}
+	case "finish": // finish JOB STATUS [cause=C] [exit=N] [tests=P/F/S] [jobs=a,b:a] [cpu=MILLI] [loss=fail] [cron=EXPR[@BRANCH],…] [n=N] [token=I]
+		o := Outcome{Status: Status(arg(2)), Cause: Cause(opt["cause"]), Message: opt["msg"], ExitCode: int(opt.num(w, "exit", 0)), Tests: tests(w, opt["tests"])}
 		if jobs, ok := opt["jobs"]; ok {
 			o.Plan = plan(jobs, int64(opt.num(w, "cpu", 1000)), pipeline.NodeLoss(opt["loss"]))
+			o.Plan.Schedules = crons(opt["cron"])
 		}
 		return Command{FinishAttempt: &FinishAttempt{Ref: w.ref(arg(1), opt), Outcome: o}}
 	case "lose": // lose JOB [never=1] [n=N] [token=I]
@@ -298,8 +304,7 @@ func (w *world) command(f []string) Command {
 	case "empty":
 		return Command{}
 	}
-	w.t.Fatalf("unknown line %q", strings.Join(f, " "))
-	return Command{}
+	return w.commandMore(f, arg, opt)
 }
 
 type lineOptions map[string]string
@@ -351,14 +356,19 @@ func (w *world) ref(job string, opt lineOptions) AttemptRef {
 	return ref
 }
 
-// plan reads "a,b:a": two jobs, of which b needs a.
+// plan reads "a,b:a;manual": two jobs, of which b needs a; what stands after a
+// semicolon is read by trait.
 func plan(text string, cpu int64, loss pipeline.NodeLoss) *pipeline.Pipeline {
 	p := &pipeline.Pipeline{Name: "p"}
 	for _, word := range strings.Split(text, ",") {
+		word, traits, _ := strings.Cut(word, ";")
 		name, needs, _ := strings.Cut(word, ":")
 		j := pipeline.Job{Name: name, Resources: pipeline.Resources{CPU: cpu, Memory: 1 << 30}, OnNodeLoss: loss}
 		if needs != "" {
 			j.Needs = strings.Split(needs, "+")
+		}
+		for _, t := range strings.Split(traits, ";") {
+			trait(&j, t)
 		}
 		p.Jobs = append(p.Jobs, j)
 	}

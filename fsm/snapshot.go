@@ -10,8 +10,9 @@ import (
 	iradix "github.com/hashicorp/go-immutable-radix/v2"
 )
 
-// snapshotVersion is the first item of a snapshot. Older ones stay readable.
-const snapshotVersion = 1
+// snapshotVersion is the first item of a snapshot. Older ones stay readable:
+// version 1 had no secrets, caches and schedules.
+const snapshotVersion = 2
 
 // head is a snapshot's first item; the counts say how many items of each kind
 // follow, in the order of the fields.
@@ -29,10 +30,15 @@ type head struct {
 	Builds    int       `json:"builds"`
 	Jobs      int       `json:"jobs"`
 	Outbox    int       `json:"outbox"`
+
+	Secrets   int `json:"secrets,omitempty"`
+	Caches    int `json:"caches,omitempty"`
+	Schedules int `json:"schedules,omitempty"`
 }
 
-// WriteTo streams the state as a snapshot: a head, then nodes, builds, jobs and
-// the outbox, one CBOR item each. Indexes are left out; Restore makes them.
+// WriteTo streams the state as a snapshot: a head, then nodes, builds,
+// jobs, the outbox, secrets, caches and schedules, one CBOR item each. Indexes are
+// left out; Restore makes them.
 func (s *State) WriteTo(w io.Writer) (int64, error) {
 	cw := &countingWriter{w: w}
 	enc := encMode.NewEncoder(cw)
@@ -40,6 +46,7 @@ func (s *State) WriteTo(w io.Writer) (int64, error) {
 		Version: snapshotVersion, Index: s.index, Now: s.now, Epoch: s.epoch, History: s.history,
 		NextBuild: s.nextBuild, NextEvent: s.nextEvent, Dropped: s.dropped, Sinks: s.sinks,
 		Nodes: s.nodes.Len(), Builds: s.builds.Len(), Jobs: s.jobs.Len(), Outbox: s.outbox.Len(),
+		Secrets: s.secrets.Len(), Caches: s.caches.Len(), Schedules: s.schedules.Len(),
 	})
 	if err == nil {
 		err = writeTree(enc.Encode, s.nodes)
@@ -52,6 +59,15 @@ func (s *State) WriteTo(w io.Writer) (int64, error) {
 	}
 	if err == nil {
 		err = writeTree(enc.Encode, s.outbox)
+	}
+	if err == nil {
+		err = writeTree(enc.Encode, s.secrets)
+	}
+	if err == nil {
+		err = writeTree(enc.Encode, s.caches)
+	}
+	if err == nil {
+		err = writeTree(enc.Encode, s.schedules)
 	}
 	if err != nil {
 		return cw.n, fmt.Errorf("write snapshot: %w", err)
@@ -87,29 +103,44 @@ func Restore(r io.Reader) (*State, error) {
 	if err := dec.Decode(&h); err != nil {
 		return nil, fmt.Errorf("read snapshot head: %w", err)
 	}
-	if h.Version != snapshotVersion {
-		return nil, fmt.Errorf("%w (snapshot version %d, this node reads %d)", ErrUpgrade, h.Version, snapshotVersion)
+	if h.Version < 1 || h.Version > snapshotVersion {
+		return nil, fmt.Errorf("%w (snapshot version %d, this node reads up to %d)", ErrUpgrade, h.Version, snapshotVersion)
 	}
 	tx := begin(New(), h.Index)
 	tx.now, tx.epoch, tx.history = h.Now, h.Epoch, h.History
 	tx.nextBuild, tx.nextEvent, tx.dropped, tx.sinks = h.NextBuild, h.NextEvent, h.Dropped, h.Sinks
-	err := readItems(dec.Decode, h.Nodes, func(n *Node) { tx.nodes.Insert([]byte(n.ID), n) })
+	if err := tx.readAll(dec.Decode, &h); err != nil {
+		return nil, fmt.Errorf("read snapshot at index %d: %w", h.Index, err)
+	}
+	return tx.commit(), nil
+}
+
+func (tx *txn) readAll(decode func(any) error, h *head) error {
+	err := readItems(decode, h.Nodes, func(n *Node) { tx.nodes.Insert([]byte(n.ID), n) })
 	if err == nil {
-		err = readItems(dec.Decode, h.Builds, func(b *Build) {
+		err = readItems(decode, h.Builds, func(b *Build) {
 			tx.putBuild(b)
 			tx.indexBuild(b)
 		})
 	}
 	if err == nil {
-		err = readItems(dec.Decode, h.Jobs, tx.putJob)
+		err = readItems(decode, h.Jobs, tx.putJob)
 	}
 	if err == nil {
-		err = readItems(dec.Decode, h.Outbox, tx.putTransition)
+		err = readItems(decode, h.Outbox, tx.putTransition)
 	}
-	if err != nil {
-		return nil, fmt.Errorf("read snapshot at index %d: %w", h.Index, err)
+	if err == nil {
+		err = readItems(decode, h.Secrets, func(s *Secret) { tx.secrets.Insert(nameKey(s.Repo, s.Name), s) })
 	}
-	return tx.commit(), nil
+	if err == nil {
+		err = readItems(decode, h.Caches, tx.putCache)
+	}
+	if err == nil {
+		err = readItems(decode, h.Schedules, func(s *Schedule) {
+			tx.schedules.Insert(scheduleKey(s.Repo, s.Branch, &s.Spec), s)
+		})
+	}
+	return err
 }
 
 func readItems[T any](decode func(any) error, n int, take func(*T)) error {

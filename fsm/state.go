@@ -25,6 +25,7 @@ type State struct {
 	nextEvent uint64 // Seq of the next transition
 	waiting   int    // transitions in the outbox
 	dropped   uint64 // transitions that the full outbox lost
+	cached    int    // caches
 
 	builds *iradix.Tree[*Build]     // by BuildID
 	jobs   *iradix.Tree[*Job]       // by JobID
@@ -32,10 +33,15 @@ type State struct {
 	keys   *iradix.Tree[BuildID]    // by Build.Key
 	outbox *iradix.Tree[Transition] // by Seq
 
+	secrets   *iradix.Tree[*Secret]     // by repository and name
+	caches    *iradix.Tree[*CacheEntry] // by repository, scope and key
+	schedules *iradix.Tree[*Schedule]   // by repository, branch and spec
+
 	// Indexes, made anew by Restore. Each holds what its name says and no more.
 	live   *iradix.Tree[struct{}] // builds that have not ended, by BuildID
 	queued *iradix.Tree[*Job]     // jobs with status Queued, by JobID
 	placed *iradix.Tree[*Job]     // jobs that lie on a node, by node and JobID
+	groups *iradix.Tree[*Job]     // jobs of a concurrency group that have not ended, by group and JobID
 }
 
 // New is the state before the first entry.
@@ -52,6 +58,10 @@ func New() *State {
 		live:      iradix.New[struct{}](),
 		queued:    iradix.New[*Job](),
 		placed:    iradix.New[*Job](),
+		groups:    iradix.New[*Job](),
+		secrets:   iradix.New[*Secret](),
+		caches:    iradix.New[*CacheEntry](),
+		schedules: iradix.New[*Schedule](),
 	}
 }
 
@@ -140,13 +150,7 @@ func (s *State) PlacedCount() int { return s.placed.Len() }
 func (s *State) Node(id NodeID) (*Node, bool) { return s.nodes.Get([]byte(id)) }
 
 // Nodes yields all nodes by their ID.
-func (s *State) Nodes() iter.Seq[*Node] {
-	return func(yield func(*Node) bool) {
-		it := s.nodes.Root().Iterator()
-		for _, n, ok := it.Next(); ok && yield(n); _, n, ok = it.Next() {
-		}
-	}
-}
+func (s *State) Nodes() iter.Seq[*Node] { return values(s.nodes) }
 
 // Sinks says who wants to hear of transitions.
 func (s *State) Sinks() SetSinks { return s.sinks }
@@ -163,6 +167,15 @@ func (s *State) Outbox(after uint64) iter.Seq[Transition] {
 
 // OutboxLen counts the transitions that wait, and those that a full outbox lost.
 func (s *State) OutboxLen() (waiting int, dropped uint64) { return s.waiting, s.dropped }
+
+// values yields what a tree holds, in the order of its keys.
+func values[T any](tree *iradix.Tree[T]) iter.Seq[T] {
+	return func(yield func(T) bool) {
+		it := tree.Root().Iterator()
+		for _, v, ok := it.Next(); ok && yield(v); _, v, ok = it.Next() {
+		}
+	}
+}
 
 func eachJob(it *iradix.Iterator[*Job], yield func(*Job) bool) {
 	for _, j, ok := it.Next(); ok && yield(j); _, j, ok = it.Next() {

@@ -29,7 +29,7 @@ func (s Status) Placed() bool { return s == Assigned || s == Running }
 type Cause string
 
 // The causes. ImagePull, Checkout and NodeLost are the infrastructure's and are
-// retried; the others are the user's and are not.
+// retried; the others are the user's and are retried only where the file says so.
 const (
 	CauseFailure   Cause = "failure"    // a step exited with another status than 0
 	CauseTimeout   Cause = "timeout"    // the job's or a step's time was up
@@ -42,9 +42,4 @@ const (
 	CauseNeeds     Cause = "needs"      // a job that it needs did not pass
 	CauseRejected  Cause = "rejected"   // a person did not approve it
 	CauseReplaced  Cause = "replaced"   // a newer build has taken its concurrency group
-)
-
-const (
-	maxNodeLosses = 2 // a job that has lost so many nodes is quarantined
-	maxRetries    = 2 // of image_pull and checkout each
 )

@@ -12,6 +12,9 @@ type TestReport struct {
 	Failures []TestCase `json:"failures,omitempty"`
 	// Slowest are the slowest ones, the first MaxSlowest of them.
 	Slowest []TestCase `json:"slowest,omitempty"`
+	// Flaky are those that failed and then passed in the same attempt, the first
+	// MaxFlaky of them.
+	Flaky []TestCase `json:"flaky,omitempty"`
 	// Broken says which reports could not be read, and why.
 	Broken []string `json:"broken,omitempty"`
 }
@@ -28,5 +31,6 @@ type TestCase struct {
 const (
 	MaxFailures    = 50
 	MaxSlowest     = 10
+	MaxFlaky       = 20
 	MaxFailureText = 2 << 10
 )

@@ -10,7 +10,7 @@ import (
 // Verify checks the state against its invariants, by the slow road: it counts
 // everything anew. Tests and simulations call it after each step.
 func (s *State) Verify() error {
-	return errors.Join(s.verifyBuilds(), s.verifyJobs(), s.verifyNodes())
+	return errors.Join(s.verifyBuilds(), s.verifyJobs(), s.verifyNodes(), s.verifyGroups(), s.verifyStores())
 }
 
 func (s *State) verifyBuilds() error {
@@ -57,6 +57,9 @@ func (s *State) verifyJobs() error {
 		if !ascending(j.Attempts) {
 			return fmt.Errorf("job %s: its tokens do not grow", j.ID)
 		}
+		if err := s.verifyWaiting(j); err != nil {
+			return err
+		}
 		if got, ok := s.queued.Get(j.ID.key()); ok != (j.Status == Queued) || ok && got != j {
 			return fmt.Errorf("job %s is %s, queued index: %v", j.ID, j.Status, ok)
 		}
@@ -72,6 +75,28 @@ func (s *State) verifyJobs() error {
 	}
 	if queued != s.queued.Len() || placed != s.placed.Len() {
 		return fmt.Errorf("%d queued and %d placed jobs, the indexes say %d and %d", queued, placed, s.queued.Len(), s.placed.Len())
+	}
+	return nil
+}
+
+// verifyWaiting finds a job that waits for nothing, or that waits though it was
+// placed.
+func (s *State) verifyWaiting(j *Job) error {
+	switch j.Status {
+	case Blocked:
+		if r, _ := rule(s.jobs.Get, j); r != undecided {
+			return fmt.Errorf("job %s is blocked, and what it needs has ended", j.ID)
+		}
+	case Held:
+		if r, _ := rule(s.jobs.Get, j); r != goes || j.ApprovedBy != "" || !j.Spec.When.Manual {
+			return fmt.Errorf("job %s is held, and waits for nobody", j.ID)
+		}
+	case Skipped:
+	default:
+		return nil
+	}
+	if len(j.Attempts) > 0 {
+		return fmt.Errorf("job %s is %s, and has %d attempts", j.ID, j.Status, len(j.Attempts))
 	}
 	return nil
 }

@@ -18,6 +18,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/codepr/narwhal/joblog"
+	"github.com/codepr/narwhal/joblog/mask"
 )
 
 // writerEnv makes this test binary write to the log that it names, as another
@@ -37,10 +38,11 @@ func writeAsAnotherProcess(path string) {
 	if err != nil {
 		panic(err)
 	}
+	out := w.Stream(0)
 	buf := make([]byte, 4096)
 	for {
 		n, err := os.Stdin.Read(buf)
-		w.Write(0, buf[:n])
+		out.Write(buf[:n])
 		if err != nil {
 			break
 		}
@@ -87,36 +89,42 @@ func equal(t *testing.T, what string, got, want []string) {
 func TestWriteAndRead(t *testing.T) {
 	w, path := create(t, 0)
 	w.Printf("two\nlines of %s\n", "narwhal")
-	w.Write(0, []byte("a\nb\r\nhalf a "))
-	if !w.Pending() {
-		t.Error("nothing is pending after half a line")
+	zero, one := w.Stream(0), w.Stream(1)
+	zero.Write([]byte("a\nb\r\nhalf a "))
+	if !zero.Pending() || one.Pending() {
+		t.Error("what is pending after half a line?")
 	}
-	w.Write(0, []byte("line\ncut off"))
-	w.Write(1, []byte("\ttabs\tstay\n\n"))
-	w.Write(1, []byte("at the end"))
+	one.Write([]byte("between\n"))
+	zero.Write([]byte("line\ncut off"))
+	zero.Close()
+	one.Write([]byte("\ttabs\tstay\n\n"))
+	one.Write([]byte("at the end"))
+	one.Close()
 	if err := w.Close(); err != nil {
 		t.Fatal(err)
 	}
 	lines := read(t, path, 0)
-	equal(t, "texts", texts(lines), []string{"two", "lines of narwhal", "a", "b", "half a line", "cut off", "\ttabs\tstay", "", "at the end"})
-	for i, want := range []int{-1, -1, 0, 0, 0, 0, 1, 1, 1} {
+	equal(t, "texts", texts(lines), []string{"two", "lines of narwhal", "a", "b", "between", "half a line", "cut off", "\ttabs\tstay", "", "at the end"})
+	for i, want := range []int{-1, -1, 0, 0, 1, 0, 0, 1, 1, 1} {
 		if lines[i].Step != want || lines[i].Time.IsZero() {
 			t.Errorf("line %d is of step %d at %v, want step %d", i, lines[i].Step, lines[i].Time, want)
 		}
 	}
-	if info, _ := os.Stat(path); info.Size() != lines[8].Offset {
-		t.Errorf("the last offset is %d in a file of %d bytes", lines[8].Offset, info.Size())
+	if info, _ := os.Stat(path); info.Size() != lines[9].Offset {
+		t.Errorf("the last offset is %d in a file of %d bytes", lines[9].Offset, info.Size())
 	}
 }
 
 func TestFlushEndsALine(t *testing.T) {
 	w, path := create(t, 0)
-	w.Write(0, []byte("Password: "))
+	out := w.Stream(0)
+	out.Write([]byte("Password: "))
 	if got := read(t, path, 0); len(got) != 0 {
 		t.Fatalf("half a line is there before it is flushed: %+v", got)
 	}
-	w.Flush()
+	out.Flush()
 	equal(t, "flushed", texts(read(t, path, 0)), []string{"Password: "})
+	out.Write([]byte("\n")) // ends it, and is no line of its own
 	if err := w.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -126,7 +134,7 @@ func TestFlushEndsALine(t *testing.T) {
 func TestResumeAtEveryOffset(t *testing.T) {
 	w, path := create(t, 0)
 	for _, text := range []string{"one", "", "three ümläut", strings.Repeat("x", 200)} {
-		w.Write(0, []byte(text+"\n"))
+		w.Stream(0).Write([]byte(text + "\n"))
 	}
 	if err := w.Close(); err != nil {
 		t.Fatal(err)
@@ -155,9 +163,10 @@ func TestLongLinesAreCut(t *testing.T) {
 		w, path := create(t, 0)
 		text := strings.Repeat("é", 100_000) // two bytes each: no cut falls into one
 		in := []byte("a" + text + "\nnext\n")
+		out := w.Stream(0)
 		for len(in) > 0 {
 			n := min(chunk, len(in))
-			w.Write(0, in[:n])
+			out.Write(in[:n])
 			in = in[n:]
 		}
 		if err := w.Close(); err != nil {
@@ -180,7 +189,7 @@ func TestLimit(t *testing.T) {
 	for limit := int64(200); limit < 320; limit++ {
 		w, path := create(t, limit)
 		for range 1000 {
-			w.Write(0, []byte("0123456789\n"))
+			w.Stream(0).Write([]byte("0123456789\n"))
 		}
 		w.Printf("nor this")
 		if err := w.Close(); err != nil {
@@ -195,7 +204,7 @@ func TestLimit(t *testing.T) {
 			t.Fatal(err)
 		}
 		again.Printf("nor that, from another writer")
-		again.Write(0, []byte("nor that\n"))
+		again.Stream(0).Write([]byte("nor that\n"))
 		if err := again.Close(); err != nil {
 			t.Fatal(err)
 		}
@@ -331,7 +340,7 @@ func TestFollowersShareOneInstance(t *testing.T) {
 		})
 	}
 	for range 100 {
-		w.Write(0, []byte("line\n"))
+		w.Stream(0).Write([]byte("line\n"))
 	}
 	if err := w.Close(); err != nil {
 		t.Fatal(err)
@@ -348,7 +357,7 @@ func TestFollowersShareOneInstance(t *testing.T) {
 func TestFollowEndsWithItsContext(t *testing.T) {
 	w, path := create(t, 0)
 	defer func() { _ = w.Close() }()
-	w.Write(0, []byte("one\n"))
+	w.Stream(0).Write([]byte("one\n"))
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	var last error
@@ -376,9 +385,10 @@ func TestWritersDontMixRecords(t *testing.T) {
 				t.Error(err)
 				return
 			}
+			out := w.Stream(step)
 			for range 500 {
-				w.Write(step, bytes.Repeat([]byte{byte('a' + step)}, 100))
-				w.Write(step, []byte{'\n'})
+				out.Write(bytes.Repeat([]byte{byte('a' + step)}, 100))
+				out.Write([]byte{'\n'})
 			}
 			if err := w.Close(); err != nil {
 				t.Error(err)
@@ -395,4 +405,32 @@ func TestWritersDontMixRecords(t *testing.T) {
 	if len(lines) != 2000 {
 		t.Errorf("%d lines, want 2000", len(lines))
 	}
+}
+
+func TestSecretsAreMasked(t *testing.T) {
+	w, path := create(t, 0)
+	w.Mask(mask.New([]string{"hunter2-hunter2", "ab\ncd\n"}))
+	w.Printf("narwhal says hunter2-hunter2\nab\ncd")
+	out, other := w.Stream(0), w.Stream(1)
+	for _, b := range []byte("it is hunter2-hunter2!\nab") { // as a program that doesn't buffer
+		out.Write([]byte{b})
+		out.Flush()
+	}
+	if out.Pending() {
+		t.Error("the beginning of a secret counts as pending")
+	}
+	other.Write([]byte("hunter2"))
+	out.Write([]byte("\ncd\nhunter2-hunter"))
+	other.Write([]byte("-hunter2\n"))
+	out.Close()
+	other.Close()
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	got := texts(read(t, path, 0))
+	if text := strings.Join(got, "\n"); strings.Contains(text, "hunter2-hunter2") || strings.Contains(text, "ab\ncd") {
+		t.Errorf("the log holds a secret: %q", got)
+	}
+	equal(t, "of narwhal", got[:2], []string{"narwhal says ***", "***"})
+	equal(t, "ends", got[len(got)-3:], []string{"***", "***", "hunter2-hunter"})
 }

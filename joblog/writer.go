@@ -5,9 +5,12 @@ import (
 	"fmt"
 	"os"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 	"unicode/utf8"
+
+	"github.com/codepr/narwhal/joblog/mask"
 )
 
 // DefaultLimit is how large a log may grow, in bytes, where nothing else is said.
@@ -16,16 +19,17 @@ const DefaultLimit = 64 << 20
 // flushAt bounds what is put together before it is written.
 const flushAt = 256 << 10
 
-// Writer appends to a log. Its methods may be called from several goroutines.
+// Writer appends to a log. Its methods, and those of its streams, may be called
+// from several goroutines.
 type Writer struct {
-	mu      sync.Mutex
-	file    *os.File
-	limit   int64
-	size    int64  // of the file, with what is in out
-	out     []byte // records that are not written yet; empty between calls
-	partial []byte // the line that has not ended, without its prefix
-	step    int    // whose line partial is
-	err     error  // the first failure; the log is drained from then on
+	mu    sync.Mutex
+	file  *os.File
+	limit int64
+	size  int64     // of the file, with what is in out
+	out   []byte    // records that are not written yet; empty between calls
+	mask  *mask.Set // nil masks nothing
+	clear []byte    // of a stream, after masking; empty between calls
+	err   error     // the first failure; the log is drained from then on
 }
 
 // Create opens the log at path to append to it, and makes it where there is
@@ -48,71 +52,20 @@ func Create(path string, limit int64) (*Writer, error) {
 	return &Writer{file: file, limit: limit, size: info.Size()}, nil
 }
 
-// Write appends what a step printed. A line that has not ended waits for its
-// end, for Flush, or for another step's output. When the log has reached its
-// limit, or can't be written, p is taken and dropped: a step never waits for its
-// log.
-func (w *Writer) Write(step int, p []byte) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.full() {
-		return
-	}
-	if w.step != step {
-		w.endPartial()
-		w.step = step
-	}
-	prefix := w.prefix(step)
-	for len(p) > 0 {
-		line, rest, ended := bytes.Cut(p, []byte{'\n'})
-		p = rest
-		if len(w.partial) > 0 || !ended {
-			w.partial = append(w.partial, line...)
-			line = w.partial
-		}
-		for len(line) > MaxLine {
-			n := runeStart(line, MaxLine)
-			w.emit(prefix, line[:n])
-			line = line[n:]
-		}
-		if ended {
-			w.emit(prefix, line)
-			w.partial = w.partial[:0]
-		} else {
-			w.partial = append(w.partial[:0], line...)
-		}
-	}
-	w.send()
-}
+// Mask hides the values of secrets in what is appended from then on. It goes
+// before the first Stream.
+func (w *Writer) Mask(set *mask.Set) { w.mask = set }
 
 // Printf appends narwhal's own words. They may be several lines.
 func (w *Writer) Printf(format string, args ...any) {
-	text := fmt.Appendf(nil, format, args...)
+	text := w.mask.String(fmt.Sprintf(format, args...))
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.full() {
-		return
-	}
-	w.endPartial()
 	prefix := w.prefix(Narwhal)
-	for line := range bytes.SplitSeq(bytes.TrimRight(text, "\n"), []byte{'\n'}) {
-		w.emit(prefix, line[:runeStart(line, min(len(line), MaxLine))])
+	for line := range strings.SplitSeq(strings.TrimRight(text, "\n"), "\n") {
+		record := []byte(line)
+		w.emit(prefix, record[:runeStart(record, min(len(record), MaxLine))])
 	}
-	w.send()
-}
-
-// Pending reports whether a line waits for its end.
-func (w *Writer) Pending() bool {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return len(w.partial) > 0
-}
-
-// Flush writes the line that has not ended as if it had.
-func (w *Writer) Flush() {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.endPartial()
 	w.send()
 }
 
@@ -126,9 +79,9 @@ func (w *Writer) Size() int64 {
 	return w.size // as it was when it was closed
 }
 
-// Close flushes and closes. Its error is the first that writing met.
+// Close closes, after the streams have been. Its error is the first that writing
+// met.
 func (w *Writer) Close() error {
-	w.Flush()
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if info, err := w.file.Stat(); err == nil {
@@ -147,14 +100,6 @@ func (w *Writer) prefix(step int) []byte {
 	b = append(b, '\t')
 	b = strconv.AppendInt(b, int64(step), 10)
 	return append(b, '\t')
-}
-
-func (w *Writer) endPartial() {
-	if len(w.partial) == 0 || w.full() {
-		return
-	}
-	w.emit(w.prefix(w.step), w.partial)
-	w.partial = w.partial[:0]
 }
 
 // emit adds a record to out. The one that crosses the limit is cut to end right

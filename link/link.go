@@ -33,6 +33,9 @@ type Hello struct {
 	Node fsm.Node         `json:"node"` // ID, name, incarnation, capacity, labels, executor, version
 	Runs []fsm.AttemptRef `json:"runs"` // every attempt on its disk that is not finished and acknowledged
 	Have []string         `json:"have"` // repositories whose mirror it holds
+
+	Images   []string `json:"images,omitempty"` // images that it holds, named as files name them
+	DiskFull bool     `json:"disk_full,omitempty"`
 }
 
 // Beat is the lease's heartbeat: one every two seconds. The leader answers with
@@ -42,6 +45,8 @@ type Beat struct {
 	Seq  uint64   `json:"seq"`
 	Load Load     `json:"load"`
 	Have []string `json:"have,omitempty"` // set when it changed since the last message
+
+	Images []string `json:"images,omitempty"` // likewise
 }
 
 // Load is how busy a node is, for people and metrics; placement goes by what is
@@ -51,6 +56,8 @@ type Load struct {
 	Memory  int64   `json:"memory"` // used bytes
 	Disk    int64   `json:"disk"`   // free bytes below the data directory
 	Running int     `json:"running"`
+	// DiskFull says that the node can take no job until it has made room.
+	DiskFull bool `json:"disk_full,omitempty"`
 }
 
 // Report is the node's word on one attempt. ID orders the reports of one node's

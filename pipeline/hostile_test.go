@@ -2,13 +2,9 @@ package pipeline
 
 import (
 	"fmt"
-	"path/filepath"
-	"reflect"
 	"runtime"
 	"strings"
 	"testing"
-
-	"github.com/rogpeppe/go-internal/txtar"
 )
 
 const fine = "\nsteps: [{command: make}]\n"
@@ -35,10 +31,12 @@ func bombs() map[string][2]string {
 		merges += fmt.Sprintf("x-%d: &a%d {<<: [%s]}\n", i, i, strings.TrimSuffix(strings.Repeat(fmt.Sprintf("*a%d, ", i-1), 10), ", "))
 	}
 	big := strings.Repeat("x", 900<<10)
-	chain := "x-0: &a0 {A: b}\n"
+	var links strings.Builder
+	links.WriteString("x-0: &a0 {A: b}\n")
 	for i := 1; i < 20000; i++ {
-		chain += fmt.Sprintf("x-%d: &a%d {<<: *a%d}\n", i, i, i-1)
+		fmt.Fprintf(&links, "x-%d: &a%d {<<: *a%d}\n", i, i, i-1)
 	}
+	chain := links.String()
 	env := "env:\n"
 	for i := range 2000 {
 		env += fmt.Sprintf("  V%d: x\n", i)
@@ -54,7 +52,7 @@ func bombs() map[string][2]string {
 		"merge chain":   {chain + "env: *a19999" + fine, "more than 64 deep"},
 		"text":          {"x-a: &a " + big + "\nx-b: [*a, *a, *a, *a, *a]" + fine, "larger than 4 MiB"},
 		"text in steps": {"x-a: &a " + big + "\nsteps: [{commands: [*a, *a, *a, *a, *a]}]\n", "larger than 4 MiB"},
-		"env in jobs":   {env + jobs, "more than 4 MiB in 256 jobs"},
+		"env in jobs":   {env + jobs, "written out the jobs up to this one have more than 400000 values"},
 		"cycle":         {"x-a: &a [*a]" + fine, "inside the very value"},
 		"cycle of map":  {"env: &a {<<: *a}" + fine, "inside the very value"},
 		"brackets":      {strings.Repeat("[", MaxSize), "exceeded max depth"},
@@ -82,7 +80,7 @@ func TestBombs(t *testing.T) {
 			var before, after runtime.MemStats
 			runtime.GC()
 			runtime.ReadMemStats(&before)
-			_, err := Parse("narwhal.yml", data, Options{})
+			_, err := plan("narwhal.yml", data, Options{})
 			runtime.ReadMemStats(&after)
 			if err == nil {
 				t.Fatal("was accepted")
@@ -114,7 +112,7 @@ func TestBytes(t *testing.T) {
 		{"bell by escape", `{name: "\a", steps: [{command: a}]}`, "control character"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			_, err := Parse("narwhal.yml", []byte(c.file), Options{})
+			_, err := plan("narwhal.yml", []byte(c.file), Options{})
 			if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
 				t.Errorf("got %v, want %q", err, c.want)
 			}
@@ -150,7 +148,7 @@ func TestAtTheLimits(t *testing.T) {
 		{"too many errors", "steps:\n" + strings.Repeat("- {comand: a}\n", 300), "too many errors"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			p, err := Parse("narwhal.yml", []byte(c.file), Options{})
+			p, err := plan("narwhal.yml", []byte(c.file), Options{})
 			if c.want == "" {
 				if err != nil {
 					t.Fatalf("%.300s", err)
@@ -175,42 +173,104 @@ func TestNeedsOfAllByAll(t *testing.T) {
 	for _, n := range names {
 		s += fmt.Sprintf("  %s: {needs: *all, steps: [{command: a}]}\n", n)
 	}
-	_, err := Parse("narwhal.yml", []byte(s), Options{})
+	_, err := plan("narwhal.yml", []byte(s), Options{})
 	if err == nil || !strings.Contains(err.Error(), "wait for each other") {
 		t.Fatalf("got %.300v", err)
 	}
 	checkErrors(t, err)
 }
 
-// FuzzParse looks for panics, for errors that cannot be shown, for plans that
-// break what checkPlan states, and for answers that differ between two calls.
-func FuzzParse(f *testing.F) {
-	paths, err := filepath.Glob("testdata/*.txt")
-	if err != nil {
-		f.Fatal(err)
-	}
-	for _, path := range paths {
-		script, err := txtar.ParseFile(path)
-		if err != nil {
-			f.Fatal(err)
+// multipliers are files that Read takes, or not, and whose plans would be far
+// larger than they are.
+func multipliers() map[string]string {
+	value := strings.Repeat("v", 60<<10)
+	names := func(n int) string {
+		var b strings.Builder
+		for i := range n {
+			fmt.Fprintf(&b, "%d,", i)
 		}
-		for _, file := range script.Files {
-			if filepath.Ext(file.Name) == ".yml" {
-				f.Add(file.Data)
+		return b.String()
+	}
+	lines := func(head string, n int, line func(i int) string) string {
+		var b strings.Builder
+		b.WriteString(head)
+		for i := range n {
+			b.WriteString(line(i))
+		}
+		return b.String() + fine
+	}
+	double := "env:\n  A0: aaaaaaaaaa\n"
+	for i := 1; i < 60; i++ {
+		double += fmt.Sprintf("  A%d: ${A%d}${A%d}\n", i, i-1, i-1)
+	}
+	deep := "env:\n  A0: a\n"
+	for i := 1; i < 5000; i++ {
+		deep += fmt.Sprintf("  A%d: ${A%d}\n", i, i+1)
+	}
+	jobs := ""
+	for i := range maxJobs {
+		jobs += fmt.Sprintf("  j%d: {steps: [{command: a}]}\n", i)
+	}
+	var inputs strings.Builder
+	for i := range maxInputs {
+		fmt.Fprintf(&inputs, "i%d: {default: %s}, ", i, strings.Repeat("x", 4000))
+	}
+	globs := strings.Repeat(`"*a*a*a*a*a*a*a*a*b", `, 90)
+	return map[string]string{
+		"one value, many times": "env: {A: " + value + "}\nname: a\nsteps: [{command: x, env: {B: \"" + strings.Repeat("${A}", 200000) + "\"}}]",
+		"in labels":             lines("env: {A: "+value+"}\nlabels:\n", 40000, func(i int) string { return fmt.Sprintf("  l%d: ${A}\n", i) }),
+		"doubled":               double + fine,
+		"deep":                  deep + "  A5000: b" + fine,
+		"unknown names":         lines("env:\n", 40000, func(i int) string { return fmt.Sprintf("  A%d: ${B%d}\n", i, i) }),
+		"unknown among many":    lines("env:\n", 30000, func(i int) string { return fmt.Sprintf("  A%dAAAA: ${AA%dAAA}\n", i, i) }),
+		"matrix of a script":    "jobs:\n  a:\n    matrix: {n: [" + names(256) + "]}\n    steps: [{command: " + strings.Repeat("x", 100<<10) + "}]",
+		"matrix of steps":       "jobs:\n  a:\n    matrix: {n: [" + names(256) + "]}\n    steps: [" + strings.Repeat("{command: x}, ", 999) + "]",
+		"matrix of lists":       "jobs:\n  a:\n    matrix: {a: [" + names(256) + "], b: [" + names(256) + "], c: [" + names(256) + "], d: [" + names(256) + "]}\n    steps: [{command: x}]",
+		"matrix of excludes":    "jobs:\n  a:\n    matrix: {a: [" + names(64) + "], b: [" + names(64) + "], exclude: [" + strings.Repeat("{a: x}, ", 1024) + "]}\n    steps: [{command: x}]",
+		"matrix in every job": fill("jobs:\n", func(i int) string {
+			return fmt.Sprintf("  j%d: {matrix: {n: [%s]}, steps: [{command: x}]}\n", i, names(200))
+		}),
+		"top in every job":       "cache: [" + strings.Repeat("{key: a, paths: [a, b, c]}, ", 16) + "]\njobs:\n  a: {matrix: {n: [" + names(256) + "]}, steps: [{command: x}]}",
+		"errors in every job":    strings.TrimSuffix(lines("labels:\n", 40, func(i int) string { return fmt.Sprintf("  \"? %d\": b\n", i) }), fine) + "\njobs:\n" + jobs,
+		"globs":                  "when: {path: [" + globs + "]}\njobs:\n  a: {matrix: {n: [" + names(256) + "]}, steps: [{command: x}]}",
+		"many inputs":            "inputs: {" + strings.TrimSuffix(inputs.String(), ", ") + "}\njobs:\n  a: {matrix: {n: [" + names(256) + "]}, steps: [{command: x}]}",
+		"inputs in every job":    "inputs: {a: {default: " + strings.Repeat("x", 4000) + "}, b: {default: " + strings.Repeat("x", 4000) + "}}\njobs:\n  a: {matrix: {n: [" + names(256) + "]}, steps: [{command: x}]}",
+		"many variables":         lines("env:\n", 40000, func(i int) string { return fmt.Sprintf("  A%d: b\n", i) }),
+		"variables in all steps": strings.TrimSuffix(lines("env: {A: "+value+"}\nsteps:\n", 900, func(int) string { return "- {command: x, env: {B: \"${A}\", C: \"${A}\"}}\n" }), fine),
+	}
+}
+
+// TestMultipliers sees that neither Read nor Plan does more than their limits let
+// them, for the worst commit there is.
+func TestMultipliers(t *testing.T) {
+	facts := onMain
+	facts.ChangedKnown = true
+	for i := range 20000 {
+		facts.Changed = append(facts.Changed, fmt.Sprintf("%s%d", strings.Repeat("a", 200), i))
+	}
+	const most = 500 << 20
+	for name, file := range multipliers() {
+		t.Run(name, func(t *testing.T) {
+			var before, after runtime.MemStats
+			runtime.ReadMemStats(&before)
+			f, err := Read("narwhal.yml", []byte(file), Options{})
+			result := "read and planned"
+			if err == nil {
+				var p Pipeline
+				if p, err = f.Plan(facts); err == nil {
+					checkPlan(t, p)
+				}
 			}
-		}
+			runtime.ReadMemStats(&after)
+			if err != nil {
+				checkErrors(t, err)
+				result, _, _ = strings.Cut(err.Error(), "\n")
+			}
+			used := after.TotalAlloc - before.TotalAlloc
+			t.Logf("%d KiB in, %d MiB allocated: %.140s", len(file)>>10, used>>20, result)
+			if used > most {
+				t.Errorf("allocated %d MiB, at most %d", used>>20, most>>20)
+			}
+		})
 	}
-	f.Fuzz(func(t *testing.T, data []byte) {
-		p, err := Parse("narwhal.yml", data, Options{})
-		again, err2 := Parse("narwhal.yml", data, Options{})
-		if !reflect.DeepEqual(p, again) || !reflect.DeepEqual(err, err2) {
-			t.Fatalf("two answers: %v %v and %v %v", p, err, again, err2)
-		}
-		if err != nil {
-			checkErrors(t, err)
-			return
-		}
-		checkPlan(t, p)
-		_ = p.String()
-	})
 }

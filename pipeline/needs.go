@@ -3,23 +3,23 @@ package pipeline
 import "strings"
 
 // checkNeeds sees that needs name other jobs, each once, without a cycle: a job
-// that can never start must not be accepted. needs[i] are those of jobs[i].
-func (r *reader) checkNeeds(jobs []Job, needs [][]name) {
+// that can never start must not be accepted.
+func (r *reader) checkNeeds(jobs []*body) {
 	index := make(map[string]int, len(jobs))
 	names := make([]string, len(jobs))
 	for i, job := range jobs {
-		index[job.Name] = i
-		names[i] = job.Name
+		index[job.name] = i
+		names[i] = job.name
 	}
 	graph := make([][]edge, len(jobs))
-	for i := range jobs {
+	for i, job := range jobs {
 		seen := map[string]bool{}
-		for _, need := range needs[i] {
+		for _, need := range job.needs {
 			to, known := index[need.text]
 			switch {
 			case seen[need.text]:
 				r.errorf(need.at, "needs: %s is there twice", quote(need.text))
-			case need.text == jobs[i].Name:
+			case need.text == job.name:
 				r.errorf(need.at, "needs: job %s needs itself", quote(need.text))
 			case !known:
 				r.unknownNeed(need, names)
@@ -29,7 +29,7 @@ func (r *reader) checkNeeds(jobs []Job, needs [][]name) {
 			seen[need.text] = true
 		}
 	}
-	f := cycleFinder{r: r, jobs: jobs, graph: graph, state: make([]visit, len(jobs)), told: make([]bool, len(jobs))}
+	f := cycleFinder{r: r, names: names, graph: graph, state: make([]visit, len(jobs)), told: make([]bool, len(jobs))}
 	for i := range jobs {
 		f.visit(i)
 	}
@@ -60,7 +60,7 @@ const (
 // jobs that all need each other make more cycles than anyone can read.
 type cycleFinder struct {
 	r     *reader
-	jobs  []Job
+	names []string
 	graph [][]edge
 	state []visit
 	path  []int
@@ -99,7 +99,7 @@ func (f *cycleFinder) tell(e edge) {
 	var names []string
 	for _, i := range cycle {
 		f.told[i] = true
-		names = append(names, f.jobs[i].Name)
+		names = append(names, f.names[i])
 	}
 	const most = 10
 	if len(names) > most {

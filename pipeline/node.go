@@ -23,17 +23,56 @@ var plainTags = map[yaml.Kind][]string{
 // reader walks a measured document and collects what is wrong with it. Its
 // methods answer false, with the error noted, where a value is not usable.
 type reader struct {
-	file  string
-	found Errors
-	steps int // read so far, in all jobs
+	file   string
+	found  Errors
+	known  map[Error]bool // what is in found
+	warned Errors
+	// scope is what ${…} may name where the reader is; nil where nothing is
+	// replaced.
+	scope   *scope
+	budget  int  // bytes that may still be written in the place of references
+	spent   bool // which has been told
+	globbed int  // work of comparing globs so far
+	deep    int  // variables that are being worked out, each for the one before
+	paths   bool // some when asks for changed paths
+}
+
+// in reads in a scope.
+func (r *reader) in(sc *scope, read func()) {
+	before := r.scope
+	r.scope = sc
+	read()
+	r.scope = before
 }
 
 func (r *reader) errorf(n *yaml.Node, format string, args ...any) {
 	if r.full() {
 		return
 	}
-	r.found = append(r.found, Error{File: r.file, Line: n.Line, Column: n.Column,
-		Message: fmt.Sprintf(format, args...)})
+	e := Error{File: r.file, Line: n.Line, Column: n.Column, Message: fmt.Sprintf(format, args...)}
+	if r.known[e] {
+		return // what stands at the top is read for every job
+	}
+	if r.known == nil {
+		r.known = make(map[Error]bool)
+	}
+	r.known[e] = true
+	r.found = append(r.found, e)
+}
+
+// aside reads something whose errors don't count.
+func (r *reader) aside(read func()) {
+	found, known := r.found, r.known
+	r.found, r.known = nil, nil
+	read()
+	r.found, r.known = found, known
+}
+
+func (r *reader) warnf(n *yaml.Node, format string, args ...any) {
+	e := Error{File: r.file, Line: n.Line, Column: n.Column, Message: fmt.Sprintf(format, args...)}
+	if len(r.warned) < maxErrors && !slices.Contains(r.warned, e) {
+		r.warned = append(r.warned, e)
+	}
 }
 
 func (r *reader) full() bool { return len(r.found) >= maxFound }
@@ -94,6 +133,21 @@ func (r *reader) entries(n *yaml.Node, what string) ([]entry, bool) {
 	}
 	all := r.merged(n, what)
 	return slices.DeleteFunc(all, func(e entry) bool { return strings.HasPrefix(e.key, "x-") }), true
+}
+
+// fields gives a map's entries as far as they are keys of a place. What else
+// there is is noted as an error.
+func (r *reader) fields(n *yaml.Node, what string, in *place) ([]entry, bool) {
+	all, ok := r.entries(n, what)
+	known := all[:0]
+	for _, e := range all {
+		if in.has(e.key) {
+			known = append(known, e)
+		} else {
+			r.unknown(e, in)
+		}
+	}
+	return known, ok
 }
 
 // merged gives a map's entries. Its own keys win over merged ones, and the
@@ -173,8 +227,19 @@ func (r *reader) items(n *yaml.Node, what string) ([]*yaml.Node, bool) {
 	return items, true
 }
 
-// scalar gives a value as it is written: 1.10 stays 1.10 and yes stays yes.
+// scalar gives a value as it is written, 1.10 stays 1.10 and yes stays yes, but
+// for its references, which are replaced. It answers false without an error where
+// a reference's value isn't known yet.
 func (r *reader) scalar(n *yaml.Node, what, expected string) (string, bool) {
+	s, ok := r.written(n, what, expected)
+	if !ok {
+		return "", false
+	}
+	return r.expand(resolve(n), what, s)
+}
+
+// written gives a value as it is written.
+func (r *reader) written(n *yaml.Node, what, expected string) (string, bool) {
 	n = resolve(n)
 	if n.Kind != yaml.ScalarNode || n.Tag == nullTag {
 		r.errorf(n, "%s: expected %s, found %s", what, expected, kind(n))
@@ -193,9 +258,11 @@ func (r *reader) scalar(n *yaml.Node, what, expected string) (string, bool) {
 // line gives a string of one line with something in it.
 func (r *reader) line(n *yaml.Node, what string, most int) (string, bool) {
 	s, ok := r.scalar(n, what, "a string")
-	if !ok {
-		return "", false
-	}
+	return s, ok && r.oneLine(n, what, s, most)
+}
+
+// oneLine sees that s, which stands at n, is a line with something in it.
+func (r *reader) oneLine(n *yaml.Node, what, s string, most int) bool {
 	n = resolve(n)
 	switch {
 	case strings.TrimSpace(s) == "":
@@ -205,7 +272,9 @@ func (r *reader) line(n *yaml.Node, what string, most int) (string, bool) {
 	case strings.ContainsFunc(s, isControl):
 		r.errorf(n, "%s: %s holds a line break or a control character", what, quote(s))
 	default:
-		return s, true
+		return true
 	}
-	return "", false
+	return false
 }
+
+func isNull(n *yaml.Node) bool { return n.Kind == yaml.ScalarNode && n.Tag == nullTag }

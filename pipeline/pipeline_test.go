@@ -65,15 +65,81 @@ func runScript(t *testing.T, path string) {
 	}
 }
 
+// plan reads a file and plans it for a push to main.
+func plan(name string, data []byte, opts Options) (Pipeline, error) {
+	f, err := Read(name, data, opts)
+	if err != nil {
+		return Pipeline{}, err
+	}
+	return f.Plan(onMain)
+}
+
+var onMain = Facts{
+	Repo: "acme/api", Commit: "4a7d1ed414474e4033ac29ccb8653d9b4a7d1ed4", Ref: "refs/heads/main", Branch: "main",
+	Event: "push", Build: "42",
+}
+
+// outcome reads a file and plans it: for a push to main, and then for each line
+// "# facts: key=value …" that it holds.
 func outcome(t *testing.T, base string, data []byte) (name, text string) {
 	t.Helper()
-	p, err := Parse("narwhal.yml", data, Options{})
-	if err == nil {
-		checkPlan(t, p)
-		return base + ".plan", p.String()
+	f, err := Read("narwhal.yml", data, Options{})
+	if err != nil {
+		checkErrors(t, err)
+		return base + ".errors", err.Error() + "\n"
 	}
-	checkErrors(t, err)
-	return base + ".errors", err.Error() + "\n"
+	var b strings.Builder
+	for _, w := range f.Warnings {
+		fmt.Fprintf(&b, "warning: %s\n", w)
+	}
+	b.WriteString(planned(t, f, onMain))
+	for line := range strings.Lines(string(data)) {
+		if words, ok := strings.CutPrefix(line, "# facts: "); ok {
+			fmt.Fprintf(&b, "\n== %s", words)
+			b.WriteString(planned(t, f, factsOf(t, words)))
+		}
+	}
+	return base + ".plan", b.String()
+}
+
+func planned(t *testing.T, f *File, facts Facts) string {
+	t.Helper()
+	p, err := f.Plan(facts)
+	if err != nil {
+		checkErrors(t, err)
+		return err.Error() + "\n"
+	}
+	checkPlan(t, p)
+	return p.String()
+}
+
+// factsOf changes onMain by words: branch=, tag=, pr=BASE, event=, changed=A,B,
+// input.NAME=.
+func factsOf(t *testing.T, words string) Facts {
+	t.Helper()
+	f := onMain
+	f.Inputs = map[string]string{}
+	for _, word := range strings.Fields(words) {
+		key, value, _ := strings.Cut(word, "=")
+		input, isInput := strings.CutPrefix(key, "input.")
+		switch {
+		case isInput:
+			f.Inputs[input] = value
+		case key == "branch":
+			f.Branch, f.Ref = value, "refs/heads/"+value
+		case key == "tag":
+			f.Branch, f.Tag, f.Ref, f.Event = "", value, "refs/tags/"+value, "tag"
+		case key == "pr":
+			f.Branch, f.Base, f.Ref, f.Event = "", value, "refs/pull/7/head", "pull_request"
+		case key == "event":
+			f.Event = value
+		case key == "changed":
+			f.Changed, f.ChangedKnown = strings.Split(value, ","), true
+		default:
+			t.Fatalf("facts: %q", word)
+		}
+	}
+	return f
 }
 
 // checkPlan states what everyone may rely on in a plan.
@@ -81,7 +147,11 @@ func checkPlan(t *testing.T, p Pipeline) {
 	t.Helper()
 	names := map[string]bool{}
 	for _, j := range p.Jobs {
-		if names[j.Name] || !isJobName(j.Name) {
+		of, isMatrix := j.Name, j.Of != ""
+		if isMatrix {
+			of = j.Of
+		}
+		if names[j.Name] || !isJobName(of) || isMatrix != (j.Matrix != nil) || !strings.HasPrefix(j.Name, of) {
 			t.Errorf("job name %q is bad or there twice", j.Name)
 		}
 		names[j.Name] = true
@@ -89,7 +159,15 @@ func checkPlan(t *testing.T, p Pipeline) {
 			j.Resources.CPU <= 0 || j.Resources.Memory <= 0 || j.Resources.Disk < 0 || j.OnNodeLoss == "" {
 			t.Errorf("job %q is not complete: %+v", j.Name, j)
 		}
-		for _, s := range j.Steps {
+		for i, s := range j.Steps {
+			for _, n := range s.Needs {
+				if n < 0 || n >= i || !s.Parallel {
+					t.Errorf("job %q, step %d needs step %d", j.Name, i, n)
+				}
+			}
+			if s.When.Manual {
+				t.Errorf("job %q, step %d waits for a person", j.Name, i)
+			}
 			if s.Name == "" || len(s.Command) == 0 || strings.TrimSpace(s.Command[0]) == "" {
 				t.Errorf("job %q: step is not complete: %+v", j.Name, s)
 			}
@@ -134,7 +212,7 @@ func checkErrors(t *testing.T, err error) {
 }
 
 func TestNothingSharedBetweenJobs(t *testing.T) {
-	p, err := Parse("", []byte(`
+	p, err := plan("", []byte(`
 env: {A: "1"}
 labels: {zone: a}
 jobs:
@@ -154,7 +232,7 @@ jobs:
 }
 
 func TestJSONRoundTrip(t *testing.T) {
-	p, err := Parse("", []byte(`
+	p, err := plan("", []byte(`
 name: api
 resources: {cpu: 2, memory: 2Gi, disk: 10G}
 clone: {depth: 1, submodules: true, lfs: true, skip: true}
@@ -221,7 +299,7 @@ func TestSuggest(t *testing.T) {
 		"environment": "env", "prority": "priority", "zzz": "", "job": "jobs", "": "", "e": "",
 		strings.Repeat("image", 1000): "",
 	} {
-		if got := suggest(word, inTop.keys); got != want {
+		if got := suggest(word, inTop.keys()); got != want {
 			t.Errorf("suggest(%q) = %q, want %q", word, got, want)
 		}
 	}
@@ -243,7 +321,7 @@ func TestDocs(t *testing.T) {
 			block.Reset()
 		case start > 0 && line == "```":
 			blocks++
-			if p, err := Parse(fmt.Sprintf("block at line %d", start), []byte(block.String()), Options{}); err != nil {
+			if p, err := plan(fmt.Sprintf("block at line %d", start), []byte(block.String()), Options{}); err != nil {
 				t.Errorf("%v", err)
 			} else {
 				checkPlan(t, p)
@@ -257,7 +335,7 @@ func TestDocs(t *testing.T) {
 		t.Errorf("%d yaml blocks, the last open: %v", blocks, start > 0)
 	}
 	for _, p := range places {
-		for _, key := range p.keys {
+		for _, key := range p.keys() {
 			if !bytes.Contains(doc, []byte("`"+key+"`")) {
 				t.Errorf("docs/pipeline.md does not tell of `%s` %s", key, p.where)
 			}

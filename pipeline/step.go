@@ -8,22 +8,7 @@ import (
 	"gopkg.in/yaml.v3"
 )
 
-// names reads a list of one-line strings.
-func (r *reader) names(n *yaml.Node, what string) []name {
-	items, ok := r.items(n, what)
-	if !ok {
-		return nil
-	}
-	var all []name
-	for _, item := range items {
-		if s, ok := r.line(item, what, maxPackage); ok {
-			all = append(all, name{s, item})
-		}
-	}
-	return all
-}
-
-func (r *reader) readSteps(n *yaml.Node) []Step {
+func (r *reader) steps(n *yaml.Node, defaults stepDefaults, facts *Facts) []Step {
 	items, ok := r.items(n, "steps")
 	if !ok {
 		return nil
@@ -31,25 +16,35 @@ func (r *reader) readSteps(n *yaml.Node) []Step {
 	if len(items) == 0 {
 		r.errorf(n, "steps: is empty: it needs at least one step")
 	}
+	written := make(map[string][]int) // places of the names as they are written
 	var steps []Step
 	for i, item := range items {
-		if r.steps++; r.steps > maxSteps {
-			if r.steps == maxSteps+1 {
-				r.errorf(item, "steps: more than %d in the file", maxSteps)
+		all, ok := r.fields(item, "step", inStep)
+		step := Step{Name: fmt.Sprintf("step-%d", i+1), Shell: defaults.shell}
+		if ok {
+			vs := r.variables(all)
+			sc := r.scope.under(vs)
+			if len(vs) > 0 {
+				step.Env = make(map[string]string)
+				r.resolveLayer(sc, sc.env, step.Env)
 			}
-			break
+			r.in(sc, func() { r.step(&step, item, all, facts) })
+			r.stepNeeds(&step, all, written, i, items)
 		}
-		steps = append(steps, r.step(item, i))
+		title := step.Name
+		for _, e := range all {
+			if e.key == "name" {
+				title = e.value.Value
+			}
+		}
+		written[title] = append(written[title], i)
+		steps = append(steps, step)
 	}
 	return steps
 }
 
-func (r *reader) step(n *yaml.Node, i int) Step {
-	step := Step{Name: fmt.Sprintf("step-%d", i+1)}
-	all, ok := r.entries(n, "step")
-	if !ok {
-		return step
-	}
+// step reads a step in its own scope.
+func (r *reader) step(step *Step, n *yaml.Node, all []entry, facts *Facts) {
 	var command *entry
 	for _, e := range all {
 		switch e.key {
@@ -64,20 +59,100 @@ func (r *reader) step(n *yaml.Node, i int) Step {
 			}
 			command = &e
 			step.Command = r.command(e.value, e.key)
-		case "dependencies":
-			step.Dependencies = r.dependencies(e.value)
-		case "env":
-			step.Env = r.env(e.value)
-		case "timeout":
-			setParsed(r, &step.Timeout, e, "timeout", "a time", parseTimeout)
 		default:
-			r.unknown(e, inStep)
+			r.stepSetting(step, e, facts)
 		}
 	}
 	if command == nil {
 		r.errorf(n, `step %s has no "command"`, quote(step.Name))
 	}
-	return step
+}
+
+func (r *reader) stepSetting(step *Step, e entry, facts *Facts) {
+	switch e.key {
+	case "when":
+		v := r.when(e.value, facts, false)
+		step.When, step.Skip = v.When, v.skip
+	case "image":
+		step.Image, _ = r.image(e.value)
+	case "dependencies":
+		step.Dependencies = r.dependencies(e.value)
+	case "secrets":
+		step.Secrets = r.secrets(e.value)
+	case "timeout":
+		setParsed(r, &step.Timeout, e, "timeout", "a time", parseTimeout)
+	case "retry":
+		step.Retry = r.retry(e.value, false)
+	case "allow_failure":
+		r.boolean(&step.AllowFailure, e.value, "allow_failure")
+	case "shell":
+		r.shell(&step.Shell, e)
+	}
+}
+
+// stepNeeds turns the names that a step needs into places. Names are compared as
+// they are written.
+func (r *reader) stepNeeds(step *Step, all []entry, above map[string][]int, i int, items []*yaml.Node) {
+	for _, e := range all {
+		if e.key != "needs" {
+			continue
+		}
+		step.Parallel = true
+		list, _ := r.items(e.value, "needs")
+		for _, item := range list {
+			need, ok := r.written(item, "needs", "the name of a step")
+			if !ok {
+				continue
+			}
+			at := above[need]
+			switch {
+			case len(at) == 1 && slices.Contains(step.Needs, at[0]):
+				r.errorf(item, "needs: %s is there twice", quote(need))
+			case len(at) == 1:
+				step.Needs = append(step.Needs, at[0])
+			case len(at) > 1:
+				r.errorf(item, "needs: %d steps are called %s: give each a name of its own", len(at), quote(need))
+			default:
+				r.errorf(item, "needs: %s", noStep(need, above, items[i:]))
+			}
+		}
+	}
+}
+
+// noStep says why a name is none of a step above.
+func noStep(need string, above map[string][]int, from []*yaml.Node) string {
+	for i, item := range from {
+		if nameOf(item) != need {
+			continue
+		}
+		if i == 0 {
+			return fmt.Sprintf("step %s needs itself", quote(need))
+		}
+		return fmt.Sprintf("step %s stands below: steps go from top to bottom, so put it above this one", quote(need))
+	}
+	var names []string
+	for n := range above {
+		names = append(names, n)
+	}
+	slices.Sort(names)
+	if s := suggest(need, names[:min(len(names), maxSuggested)]); s != "" {
+		return fmt.Sprintf("there is no step %s above: did you mean %q?", quote(need), s)
+	}
+	return fmt.Sprintf("there is no step %s above", quote(need))
+}
+
+// nameOf is a step's name as it is written.
+func nameOf(step *yaml.Node) string {
+	step = resolve(step)
+	if step.Kind != yaml.MappingNode {
+		return ""
+	}
+	for i := 0; i+1 < len(step.Content); i += 2 {
+		if resolve(step.Content[i]).Value == "name" {
+			return resolve(step.Content[i+1]).Value
+		}
+	}
+	return ""
 }
 
 // command reads a string or a list of strings, none of them blank.
@@ -98,17 +173,33 @@ func (r *reader) command(n *yaml.Node, what string) []string {
 	}
 	var all []string
 	for _, line := range lines {
-		s, ok := r.scalar(line, what, expected)
-		if ok && strings.TrimSpace(s) == "" {
-			r.errorf(line, "%s: is empty", what)
+		if s, ok := r.shellText(line, what, expected); ok {
+			all = append(all, s)
 		}
-		all = append(all, s)
 	}
 	return all
 }
 
+// shellText reads what a shell runs.
+func (r *reader) shellText(n *yaml.Node, what, expected string) (string, bool) {
+	s, ok := r.written(n, what, expected)
+	if !ok {
+		return "", false
+	}
+	if strings.TrimSpace(s) == "" {
+		r.errorf(n, "%s: is empty", what)
+		return "", false
+	}
+	s, err := shellRefs(s, r.scope.checkOwn)
+	if err != nil {
+		r.errorf(n, "%s: %v", what, err)
+		return "", false
+	}
+	return s, true
+}
+
 func (r *reader) dependencies(n *yaml.Node) []string {
-	if n.Kind == yaml.ScalarNode && n.Tag == nullTag {
+	if isNull(n) {
 		return nil // as in the original format
 	}
 	var all []string

@@ -94,16 +94,24 @@ func digits(s string) bool {
 	return s != "" && strings.Trim(s, "0123456789") == ""
 }
 
-// parseTimeout reads a Go duration, which may begin with whole days.
-func parseTimeout(s string) (time.Duration, error) {
+// parseTimeout reads the time that a job or step may take.
+func parseTimeout(s string) (time.Duration, error) { return parseTime(s, maxTimeout) }
+
+// timeUpTo gives a parser of times of at most so much.
+func timeUpTo(most time.Duration) func(string) (time.Duration, error) {
+	return func(s string) (time.Duration, error) { return parseTime(s, most) }
+}
+
+// parseTime reads a Go duration, which may begin with whole days.
+func parseTime(s string, most time.Duration) (time.Duration, error) {
 	rest := s
 	var total time.Duration
 	if days, after, ok := strings.Cut(s, "d"); ok {
-		n, err := strconv.ParseUint(days, 10, 16)
+		n, err := strconv.ParseUint(days, 10, 32)
 		if err != nil {
 			return 0, errTime
 		}
-		total, rest = time.Duration(n)*24*time.Hour, after
+		total, rest = time.Duration(min(n, 100_000))*24*time.Hour, after
 	}
 	if rest != "" || s == "" {
 		d, err := time.ParseDuration(rest)
@@ -113,18 +121,21 @@ func parseTimeout(s string) (time.Duration, error) {
 		case err != nil, total > 0 && (rest[0] == '-' || rest[0] == '+'):
 			return 0, errTime
 		}
-		if d > maxTimeout {
-			d = maxTimeout + 1
+		if d > most {
+			d = most + 1
 		}
 		total += d
 	}
 	if total <= 0 {
 		return 0, errors.New("must be more than 0")
 	}
-	if total > maxTimeout {
-		return 0, fmt.Errorf("must be at most %dd", maxTimeout/(24*time.Hour))
+	switch {
+	case total <= most:
+		return total, nil
+	case most >= 24*time.Hour:
+		return 0, fmt.Errorf("must be at most %dd", most/(24*time.Hour))
 	}
-	return total, nil
+	return 0, fmt.Errorf("must be at most %s", most)
 }
 
 func isControl(c rune) bool { return unicode.IsControl(c) || c == '\u2028' || c == '\u2029' }
@@ -153,9 +164,28 @@ func inSet(c byte, set string) bool {
 	return strings.IndexByte(set, c) >= 0
 }
 
-func isJobName(s string) bool  { return matches(s, "a0", "a0_.-", 63) }
-func isEnvName(s string) bool  { return matches(s, "a_", "a0_", 255) }
-func isLabelKey(s string) bool { return matches(s, "a0", "a0_./-", 63) }
+func isJobName(s string) bool  { return jobNames.fit(s, maxJobName) }
+func isEnvName(s string) bool  { return variableNames.fit(s, 255) }
+func isLabelKey(s string) bool { return labelNames.fit(s, 63) }
 
 // isPackage keeps options (-y) and shell out of an installer's command line.
 func isPackage(s string) bool { return matches(s, "a0@", "a0@+._:=~/-", maxPackage) }
+
+// isHost says whether s can be a host name on a network: one label of it, in
+// lower case, since resolvers differ on the rest.
+func isHost(s string) bool {
+	return matches(s, "a0", "a0-", 63) && s[len(s)-1] != '-' && s == strings.ToLower(s) && s != "localhost"
+}
+
+// isInside says whether a path, which may be a glob, stays in the workspace.
+func isInside(path string) bool {
+	if path == "" || path[0] == '/' || path[0] == '~' {
+		return false
+	}
+	for part := range strings.SplitSeq(path, "/") {
+		if part == ".." {
+			return false
+		}
+	}
+	return true
+}

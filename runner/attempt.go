@@ -94,9 +94,7 @@ func (r *Runner) runAttempt(a *attempt, adopted bool) {
 		r.fail(err)
 		return
 	}
-	if !r.cfg.KeepWorkspace {
-		r.remove(r.workspace(a.ref))
-	}
+	r.clear(a.ref)
 }
 
 // perform does the work. Its error is errLeft, where there is no outcome yet.
@@ -129,12 +127,18 @@ func (r *Runner) perform(a *attempt, words *words, adopted bool) (fsm.Outcome, e
 func (r *Runner) runJob(a *attempt, words *words) (fsm.Outcome, error) {
 	t := r.task(a)
 	words.say("node %s (%s), attempt %s, %s", r.cfg.Node.Name, r.cfg.Node.ID, a.ref, r.place(a.work))
+	if err := r.give(&t); err != nil {
+		return errored(err, fsm.CauseConfig), nil
+	}
 	began := time.Now()
 	if err := r.checkout(a, t); err != nil {
 		return errored(err, fsm.CauseCheckout), nil
 	}
 	if !a.work.Spec.Clone.Skip {
 		words.say("checked out %s in %d ms", a.work.Commit.SHA, time.Since(began).Milliseconds())
+	}
+	if err := r.keep.bring(a.prep, &t, words.say); err != nil {
+		return errored(err, fsm.CauseNodeLost), nil
 	}
 	run, err := r.cfg.Executor.Start(a.prep, t)
 	if err != nil {
@@ -149,7 +153,7 @@ func (r *Runner) runJob(a *attempt, words *words) (fsm.Outcome, error) {
 	if err := r.ledger.note(record{Started: &a.ref}); err != nil {
 		return fsm.Outcome{}, err
 	}
-	return r.wait(a, run)
+	return r.wait(a, t, run, words)
 }
 
 func (r *Runner) checkout(a *attempt, t executor.Task) error {
@@ -169,6 +173,9 @@ func (r *Runner) checkout(a *attempt, t executor.Task) error {
 // or finds that it is gone.
 func (r *Runner) resume(a *attempt, words *words) (fsm.Outcome, error) {
 	t := r.task(a)
+	if err := r.give(&t); err != nil { // only what has not begun needs them
+		r.log.Warn("open secrets of adopted attempt", "attempt", a.ref.String(), "error", err)
+	}
 	for deadline := time.Now().Add(r.cfg.Adopt); ; {
 		run, err := r.cfg.Executor.Adopt(a.life, t)
 		if err == nil {
@@ -178,7 +185,7 @@ func (r *Runner) resume(a *attempt, words *words) (fsm.Outcome, error) {
 			}
 			r.mu.Unlock()
 			words.say("narwhal was restarted on this node (start %d) and goes on with the job", r.cfg.Node.Incarnation)
-			return r.wait(a, run)
+			return r.wait(a, t, run, words)
 		}
 		if errors.Is(err, executor.ErrGone) && r.untouched(a, t) {
 			return r.startAnew(a, words)
@@ -216,8 +223,8 @@ func (r *Runner) startAnew(a *attempt, words *words) (fsm.Outcome, error) {
 	return r.runJob(a, words)
 }
 
-// wait follows the job to its end, and stops it when asked to.
-func (r *Runner) wait(a *attempt, run executor.Run) (fsm.Outcome, error) {
+// wait follows the job to its end, stops it when asked to, and takes what it left.
+func (r *Runner) wait(a *attempt, t executor.Task, run executor.Run, words *words) (fsm.Outcome, error) {
 	ctx, cancel := context.WithCancel(a.life)
 	var wg sync.WaitGroup
 	defer wg.Wait()
@@ -236,7 +243,7 @@ func (r *Runner) wait(a *attempt, run executor.Run) (fsm.Outcome, error) {
 	if err != nil {
 		return fsm.Outcome{}, fmt.Errorf("lost sight of the job: %w", err)
 	}
-	return o, nil
+	return r.keep.collect(a.life, t, o, words.say)
 }
 
 // stop asks until the executor has done it, or the job is over.

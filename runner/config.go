@@ -7,6 +7,7 @@ import (
 
 	"github.com/codepr/narwhal/fsm"
 	"github.com/codepr/narwhal/link"
+	"github.com/codepr/narwhal/pipeline"
 )
 
 // Config is a runner's settings and what it works with. Where a setting is
@@ -23,7 +24,16 @@ type Config struct {
 	Checkout Checkout
 	Executor Executor
 	Load     func() link.Load // asked at each beat; Running is filled in
-	Log      *slog.Logger
+	// Unseal opens a secret that was sealed for a repository (empty: for all) under
+	// a name.
+	Unseal func(repo, name string, sealed []byte) (string, error)
+	// Blobs and Caches are where what jobs leave is kept; nil keeps nothing.
+	Blobs  Blobs
+	Caches Caches
+	Keep   KeepLimits
+	// Adjust may change what a plan brings, before it is reported; nil leaves it.
+	Adjust func(*pipeline.Pipeline) error
+	Log    *slog.Logger
 
 	// LeaveRunning leaves jobs to be adopted by the next start when this one
 	// ends; only where Executor can adopt them.
@@ -65,6 +75,11 @@ func (c *Config) setDefaults() {
 	}
 	if c.LogCount == 0 {
 		c.LogCount = 50_000
+	}
+	if c.Unseal == nil {
+		c.Unseal = func(_, name string, _ []byte) (string, error) {
+			return "", fmt.Errorf("secret %s: this node has no key", name)
+		}
 	}
 	if c.Load == nil {
 		c.Load = func() link.Load { return link.Load{} }

@@ -16,6 +16,9 @@ type Checkout interface {
 	Ensure(ctx context.Context, c fsm.Commit) error
 	// ReadFile is fs.ErrNotExist where the commit has no such file.
 	ReadFile(ctx context.Context, c fsm.Commit, path string) ([]byte, error)
+	// Changed lists the paths that a commit changes; known is false where that
+	// can't be told.
+	Changed(ctx context.Context, c fsm.Commit) (paths []string, known bool, err error)
 	Checkout(ctx context.Context, c fsm.Commit, clone pipeline.Clone, dir string) error
 	// ObjectsDir is the mirror's object store, which a checkout refers to.
 	ObjectsDir(c fsm.Commit) string

@@ -335,6 +335,8 @@ func (f *files) ReadFile(_ context.Context, _ fsm.Commit, path string) ([]byte, 
 
 func (f *files) Checkout(context.Context, fsm.Commit, pipeline.Clone, string) error { return nil }
 
+func (f *files) Changed(context.Context, fsm.Commit) ([]string, bool, error) { return nil, false, nil }
+
 func (f *files) ObjectsDir(fsm.Commit) string { return "/objects" }
 
 func (f *files) Have() []string { return []string{"acme/api"} }

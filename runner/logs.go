@@ -98,8 +98,8 @@ func (r *Runner) tidyOnce(ctx context.Context, workspaces bool, now time.Time) {
 		if err != nil || r.holds(e.Name()) {
 			continue
 		}
-		if workspaces && !r.cfg.KeepWorkspace {
-			r.remove(filepath.Join(root, e.Name(), "src"))
+		if workspaces {
+			r.clearFolder(filepath.Join(root, e.Name()))
 		}
 		kept = append(kept, keptLog{name: e.Name(), bytes: dirSize(filepath.Join(root, e.Name())), at: info.ModTime()})
 	}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"strconv"
 	"time"
 
 	"github.com/fxamacker/cbor/v2"
@@ -46,16 +47,55 @@ func (r *Runner) plan(a *attempt, words *words) (fsm.Outcome, error) {
 	case err != nil:
 		return errored(err, fsm.CauseCheckout), nil
 	}
-	p, err := pipeline.Parse(name, data, pipeline.Options{DefaultImage: r.cfg.DefaultImage})
-	if err != nil {
-		return fsm.Outcome{Status: fsm.Errored, Cause: fsm.CauseConfig, Message: err.Error()}, nil
-	}
-	if encoded, err := cbor.Marshal(p); err != nil || len(encoded) > maxPlan {
-		return fsm.Outcome{Status: fsm.Errored, Cause: fsm.CauseConfig,
-			Message: fmt.Sprintf("%s: written out it has %d bytes, the most is %d", name, len(encoded), maxPlan)}, nil
+	p, err := r.planOf(a, name, data)
+	switch {
+	case errors.Is(err, errChanged):
+		return errored(err, fsm.CauseCheckout), nil
+	case err != nil:
+		return errored(err, fsm.CauseConfig), nil
 	}
 	words.say("%s: %d jobs", name, len(p.Jobs))
 	return fsm.Outcome{Status: fsm.Passed, Plan: &p}, nil
+}
+
+// errChanged is returned when git can't say what a commit changes.
+var errChanged = errors.New("look for what the commit changes")
+
+// planOf makes the build's jobs of the commit's file.
+func (r *Runner) planOf(a *attempt, name string, data []byte) (pipeline.Pipeline, error) {
+	var none pipeline.Pipeline
+	file, err := pipeline.Read(name, data, pipeline.Options{DefaultImage: r.cfg.DefaultImage})
+	if err != nil {
+		return none, err
+	}
+	facts := factsOf(a)
+	if file.WantsPaths {
+		if facts.Changed, facts.ChangedKnown, err = r.cfg.Checkout.Changed(a.prep, a.work.Commit); err != nil {
+			return none, fmt.Errorf("%w: %w", errChanged, err)
+		}
+	}
+	p, err := file.Plan(facts)
+	if err != nil {
+		return none, err
+	}
+	if r.cfg.Adjust != nil {
+		if err := r.cfg.Adjust(&p); err != nil {
+			return none, err
+		}
+	}
+	if encoded, err := cbor.Marshal(p); err != nil || len(encoded) > maxPlan {
+		return none, fmt.Errorf("%s: written out it has %d bytes, the most is %d", name, len(encoded), maxPlan)
+	}
+	return p, nil
+}
+
+// factsOf gives what is known of the attempt's commit, but for what it changes.
+func factsOf(a *attempt) pipeline.Facts {
+	c := a.work.Commit
+	return pipeline.Facts{
+		Repo: c.Repo, Commit: c.SHA, Ref: c.Ref, Branch: c.Branch(), Tag: c.Tag(), Base: c.Base,
+		Event: string(c.Event), Build: strconv.FormatUint(uint64(a.ref.Job.Build), 10), Inputs: a.work.Inputs,
+	}
 }
 
 func (r *Runner) readFile(a *attempt) (name string, data []byte, err error) {

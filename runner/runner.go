@@ -38,6 +38,7 @@ type Runner struct {
 	out    *outbox
 	lease  *lease
 	plans  chan struct{} // a token for each plan at work
+	keep   *keeper
 
 	kick     chan struct{} // holds a token when there may be something to decide
 	resync   chan struct{} // holds a token when the stream should be dialled again
@@ -86,6 +87,10 @@ func New(cfg Config) (*Runner, error) {
 		cfg: cfg, log: cfg.Log, ledger: l, out: newOutbox(), lease: newLease(cfg.Lease),
 		plans: make(chan struct{}, cfg.Plans), kick: make(chan struct{}, 1), resync: make(chan struct{}, 1),
 		greeted: make(chan struct{}), fatal: make(chan error, 1),
+		keep: &keeper{
+			node: cfg.Node.ID, blobs: cfg.Blobs, caches: cfg.Caches, limits: cfg.Keep, log: cfg.Log, now: time.Now,
+			link: cfg.Node.Executor == "docker", // which mounts them read-only
+		},
 		attempts: map[fsm.AttemptRef]*attempt{}, graves: map[fsm.JobID][]grave{}, works: map[fsm.AttemptRef]*link.Work{},
 	}
 	for _, c := range l.book.closed {

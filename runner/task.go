@@ -23,7 +23,10 @@ func (r *Runner) dir(ref fsm.AttemptRef) string {
 	return filepath.Join(r.cfg.Dir, "attempts", fmt.Sprintf("%s-%d", ref.Job, ref.N))
 }
 
-func (r *Runner) workspace(ref fsm.AttemptRef) string { return filepath.Join(r.dir(ref), "src") }
+// workspaceDir is the checkout's folder in an attempt's.
+const workspaceDir = "src"
+
+func (r *Runner) workspace(ref fsm.AttemptRef) string { return filepath.Join(r.dir(ref), workspaceDir) }
 
 func (r *Runner) task(a *attempt) executor.Task {
 	return executor.Task{
@@ -32,6 +35,19 @@ func (r *Runner) task(a *attempt) executor.Task {
 		ObjectsDir: r.cfg.Checkout.ObjectsDir(a.work.Commit),
 		// What a task says of itself the executor gives to the steps.
 		Env: map[string]string{"NARWHAL_URL": r.cfg.URL, "NARWHAL_NODE": r.cfg.Node.Name},
+	}
+}
+
+// clear removes what an attempt that is over needs no more: all but its log and the
+// journal.
+func (r *Runner) clear(ref fsm.AttemptRef) { r.clearFolder(r.dir(ref)) }
+
+func (r *Runner) clearFolder(dir string) {
+	for _, name := range []string{executor.InDir, executor.OutDir, keptFile} {
+		r.remove(filepath.Join(dir, name))
+	}
+	if !r.cfg.KeepWorkspace {
+		r.remove(filepath.Join(dir, workspaceDir))
 	}
 }
 

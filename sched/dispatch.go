@@ -132,31 +132,58 @@ func (t *term) decide(s *fsm.State, departed []fsm.NodeID, now time.Time) (comma
 	t.mu.Lock()
 	fleet, lost, due := t.leases.Fleet(now), t.leases.Lost(s, now), t.leases.Next(now)
 	t.mu.Unlock()
-	commands, waits := Decide(s, fleet, lost, departed, now)
-	if due.IsZero() || !waits.IsZero() && waits.Before(due) {
-		due = waits
-	}
-	return commands, due
+	overdue, over := t.stopwatch.Overdue(s, now)
+	commands, waits := Decide(s, Sight{Fleet: fleet, Lost: lost, Overdue: overdue, Departed: departed}, t.calendar, now)
+	return commands, earliest(due, over, waits)
 }
 
-// Decide is one round of the leader, pure: what has been lost, who has left,
-// what starts where. It returns what to propose, and when a job that waits for
-// its time comes due.
-func Decide(s *fsm.State, fleet Fleet, lost []fsm.LoseAttempt, departed []fsm.NodeID, now time.Time) (commands []fsm.Command, due time.Time) {
-	for i := range lost {
-		commands = append(commands, fsm.Command{LoseAttempt: &lost[i]})
+// earliest is the first of times; zero ones are none.
+func earliest(times ...time.Time) time.Time {
+	var first time.Time
+	for _, t := range times {
+		if first.IsZero() || !t.IsZero() && t.Before(first) {
+			first = t
+		}
 	}
-	for _, id := range departed {
+	return first
+}
+
+// Sight is what the leader knows beside the state, and has measured.
+type Sight struct {
+	Fleet    Fleet
+	Lost     []fsm.LoseAttempt   // of Leases
+	Overdue  []fsm.ExpireAttempt // of Stopwatch
+	Departed []fsm.NodeID
+}
+
+// Decide is one round of the leader, pure: what has been lost, whose time is up,
+// who has left, what the clock starts, what starts where. It returns what to
+// propose, and when something that waits for its time comes due.
+func Decide(s *fsm.State, see Sight, calendar *Calendar, now time.Time) (commands []fsm.Command, due time.Time) {
+	for i := range see.Lost {
+		commands = append(commands, fsm.Command{LoseAttempt: &see.Lost[i]})
+	}
+	for _, id := range see.Departed {
 		commands = append(commands, farewell(s, id)...)
 	}
 	if len(commands) > 0 {
-		return commands, time.Time{} // placements go by the state after these
+		return commands, time.Time{} // what follows goes by the state after these
 	}
-	place, due := Plan(s, fleet, now)
+	for i := range see.Overdue {
+		commands = append(commands, fsm.Command{ExpireAttempt: &see.Overdue[i]})
+	}
+	fire, next := calendar.Due(s, now)
+	for i := range fire {
+		commands = append(commands, fsm.Command{FireSchedule: &fire[i]})
+	}
+	if len(commands) > 0 {
+		return commands, time.Time{}
+	}
+	place, due := Plan(s, see.Fleet, now)
 	for i := range place {
 		commands = append(commands, fsm.Command{AssignJob: &place[i]})
 	}
-	return commands, due
+	return commands, earliest(due, next)
 }
 
 // farewell takes a node that has left out of the state: first its attempts, then

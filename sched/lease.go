@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/codepr/narwhal/fsm"
+	"github.com/codepr/narwhal/link"
 )
 
 // Leases is the leader's knowledge of which nodes are there. A node's heartbeats
@@ -24,6 +25,8 @@ type lease struct {
 	incarnation uint64
 	connected   bool
 	have        map[string]bool
+	images      map[string]bool
+	full        bool
 }
 
 // NewLeases starts a lease for every node that the state places jobs on, counted
@@ -37,19 +40,26 @@ func NewLeases(s *fsm.State, suspect, lost time.Duration, now time.Time) *Leases
 }
 
 // Hello starts a node's lease: it has a stream.
-func (l *Leases) Hello(id fsm.NodeID, incarnation uint64, have []string, now time.Time) {
-	l.nodes[id] = &lease{heard: now, incarnation: incarnation, connected: true, have: set(have)}
+func (l *Leases) Hello(h *link.Hello, now time.Time) {
+	l.nodes[h.Node.ID] = &lease{
+		heard: now, incarnation: h.Node.Incarnation, connected: true,
+		have: set(h.Have), images: set(h.Images), full: h.DiskFull,
+	}
 }
 
-// Beat keeps a node's lease. A nil have means that it did not change.
-func (l *Leases) Beat(id fsm.NodeID, have []string, now time.Time) {
+// Beat keeps a node's lease.
+func (l *Leases) Beat(id fsm.NodeID, b *link.Beat, now time.Time) {
 	n, ok := l.nodes[id]
 	if !ok {
 		return
 	}
 	n.heard = now
-	if have != nil {
-		n.have = set(have)
+	n.full = b.Load.DiskFull
+	if b.Have != nil {
+		n.have = set(b.Have)
+	}
+	if b.Images != nil {
+		n.images = set(b.Images)
 	}
 }
 
@@ -66,7 +76,7 @@ func (l *Leases) Fleet(now time.Time) Fleet {
 	f := make(Fleet, len(l.nodes))
 	for id, n := range l.nodes {
 		f[id] = Presence{
-			Incarnation: n.incarnation, Have: n.have,
+			Incarnation: n.incarnation, Have: n.have, Images: n.images, Full: n.full,
 			Connected: n.connected && now.Sub(n.heard) < l.suspect,
 		}
 	}

@@ -12,8 +12,10 @@ import (
 // Presence is what the leader knows of a node beyond the replicated state.
 type Presence struct {
 	Incarnation uint64
-	Connected   bool // it has a stream, and its last beat is recent
-	Have        map[string]bool
+	Connected   bool            // it has a stream, and its last beat is recent
+	Have        map[string]bool // repositories whose mirror it holds
+	Images      map[string]bool // images that it holds, named as files name them
+	Full        bool            // its disk is full: it takes no jobs
 }
 
 // Fleet is who is there. It is the leader's memory, never replicated.
@@ -26,10 +28,11 @@ const (
 	// starveAfter is how long a job that fits some empty node waits for room
 	// before a node is kept free for it. Until then smaller jobs pass it by.
 	starveAfter = 30 * time.Second
-	// holdsRepo and lostBefore weigh against the node's load, which is between 0
-	// and 1: a warm mirror is worth a quarter of a node, a node that lost the job
-	// once is only taken when there is hardly another.
+	// holdsRepo, holdsImage and lostBefore weigh against the node's load, which is
+	// between 0 and 1: a warm mirror and the image are worth a quarter of a node
+	// each, a node that lost the job once is only taken when there is hardly another.
 	holdsRepo  = 0.25
+	holdsImage = 0.25
 	lostBefore = 0.9
 )
 
@@ -62,7 +65,7 @@ func Plan(s *fsm.State, fleet Fleet, now time.Time) (place []fsm.AssignJob, due 
 // host is a node that may get jobs in this round, with what is left of it.
 type host struct {
 	node  *fsm.Node
-	have  map[string]bool
+	p     Presence
 	free  pipeline.Resources
 	plans int
 	kept  *fsm.Job // room is kept for this job
@@ -72,10 +75,10 @@ func hosts(s *fsm.State, fleet Fleet) []*host {
 	var out []*host
 	for n := range s.Nodes() {
 		p := fleet[n.ID]
-		if !p.Connected || p.Incarnation != n.Incarnation || n.Drained {
+		if !p.Connected || p.Incarnation != n.Incarnation || n.Drained || p.Full {
 			continue
 		}
-		out = append(out, &host{node: n, have: p.Have, free: n.Free(), plans: plansOn(s, n.ID)})
+		out = append(out, &host{node: n, p: p, free: n.Free(), plans: plansOn(s, n.ID)})
 	}
 	return out
 }
@@ -92,7 +95,7 @@ func plansOn(s *fsm.State, node fsm.NodeID) int {
 
 // turns orders the jobs that may start now: by priority, then round-robin over
 // the repositories, where what a repository already runs counts as turns it has
-// had, then by age.
+// had, then by age. Within a concurrency group age alone says whose turn it is.
 func turns(s *fsm.State, now time.Time) (jobs []*fsm.Job, due time.Time) {
 	taken := make(map[string]int)
 	for j := range s.AllPlaced() {
@@ -103,11 +106,13 @@ func turns(s *fsm.State, now time.Time) (jobs []*fsm.Job, due time.Time) {
 		n   int
 	}
 	var order []turn
+	lines := make(queues)
 	for j := range s.Queued() {
 		if j.NotBefore.After(now) {
-			if due.IsZero() || j.NotBefore.Before(due) {
-				due = j.NotBefore
-			}
+			due = earliest(due, j.NotBefore)
+			continue
+		}
+		if !lines.admit(s, j) {
 			continue
 		}
 		order = append(order, turn{job: j, n: taken[j.Repo]})
@@ -162,8 +167,11 @@ func (h *host) score(j *fsm.Job) float64 {
 		load = max(share(h.node.Capacity.CPU-h.free.CPU+j.Spec.Resources.CPU, h.node.Capacity.CPU),
 			share(h.node.Capacity.Memory-h.free.Memory+j.Spec.Resources.Memory, h.node.Capacity.Memory))
 	}
-	if h.have[j.Repo] {
+	if h.p.Have[j.Repo] {
 		load -= holdsRepo
+	}
+	if j.Spec != nil && h.p.Images[j.Spec.Image] {
+		load -= holdsImage
 	}
 	for _, a := range j.Attempts {
 		if a.Node == h.node.ID && a.Cause == fsm.CauseNodeLost {
@@ -216,9 +224,14 @@ func keepRoom(hosts []*host, j *fsm.Job, now time.Time) {
 	}
 }
 
-// lack is how much of the node would have to become free, as the larger share.
+// lack is how much of the node would have to become free, as the largest share.
 func (h *host) lack(r pipeline.Resources) float64 {
-	return max(share(r.CPU-h.free.CPU, h.node.Capacity.CPU), share(r.Memory-h.free.Memory, h.node.Capacity.Memory))
+	all := h.node.Capacity
+	most := max(share(r.CPU-h.free.CPU, all.CPU), share(r.Memory-h.free.Memory, all.Memory))
+	if r.Disk > 0 {
+		most = max(most, share(r.Disk-h.free.Disk, all.Disk))
+	}
+	return most
 }
 
 // waitingSince is when the job began to wait for the place that it waits for

@@ -49,12 +49,12 @@ func TestPlanAgainstOracle(t *testing.T) {
 func left(t *rapid.T, s *fsm.State, fleet Fleet) {
 	for j := range s.Queued() {
 		for n := range s.Nodes() {
-			if !fleet[n.ID].Connected || n.Drained || fleet[n.ID].Incarnation != n.Incarnation {
+			if p := fleet[n.ID]; !p.Connected || p.Full || n.Drained || p.Incarnation != n.Incarnation {
 				continue
 			}
 			fits := j.Kind == fsm.KindPlan && plansOn(s, n.ID) < plansPerNode
 			if j.Kind == fsm.KindRun {
-				fits = n.Matches(j.Spec.Labels) && n.Fits(j.Request())
+				fits = n.Matches(j.Spec.Labels) && n.Fits(j.Request()) && hasTurn(s, j)
 			}
 			if fits {
 				t.Fatalf("%s was left queued, though node %s has room", j.ID, n.ID)
@@ -66,6 +66,45 @@ func left(t *rapid.T, s *fsm.State, fleet Fleet) {
 			}
 		}
 	}
+}
+
+// hasTurn counts, the dumb way, who is before j in its group: each that holds a
+// place, and each older one that waits and that some node could take.
+func hasTurn(s *fsm.State, j *fsm.Job) bool {
+	c := j.Spec.Concurrency
+	if c == nil {
+		return true
+	}
+	before, shares := make(map[fsm.JobID]bool), false
+	for b := range s.Builds(0) {
+		for o := range s.Jobs(b.ID) {
+			if o.ID == j.ID || o.Spec == nil || o.Spec.Concurrency == nil || o.Spec.Concurrency.Group != c.Group {
+				continue
+			}
+			older := o.ID.Build < j.ID.Build || o.ID.Build == j.ID.Build && o.ID.Seq < j.ID.Seq
+			if o.Status.Placed() || o.Status == fsm.Queued && older && fitsEmpty(s, o) {
+				id := o.ID
+				if c.PerBuild {
+					id.Seq = 0
+				}
+				before[id] = true
+				shares = shares || c.PerBuild && o.Status.Placed() && id.Build == j.ID.Build
+			}
+		}
+	}
+	delete(before, fsm.JobID{Build: j.ID.Build})
+	return len(before) < c.Limit || shares
+}
+
+func fitsEmpty(s *fsm.State, j *fsm.Job) bool {
+	for n := range s.Nodes() {
+		empty := *n
+		empty.Reserved = pipeline.Resources{}
+		if empty.Matches(j.Spec.Labels) && empty.Fits(j.Request()) {
+			return true
+		}
+	}
+	return false
 }
 
 func drawState(t *rapid.T) (*fsm.State, Fleet) {
@@ -81,7 +120,8 @@ func drawState(t *rapid.T) (*fsm.State, Fleet) {
 		id := fsm.NodeID(fmt.Sprintf("n%d", i))
 		apply(fsm.Command{UpsertNode: &fsm.UpsertNode{Node: fsm.Node{ID: id, Incarnation: 1, Labels: drawLabels(t),
 			Capacity: pipeline.Resources{CPU: rapid.Int64Range(0, 4).Draw(t, "cpu") * 1000, Memory: rapid.Int64Range(0, 4).Draw(t, "mem") << 30}}}})
-		fleet[id] = Presence{Incarnation: rapid.Uint64Range(1, 2).Draw(t, "start"), Connected: rapid.Bool().Draw(t, "there")}
+		fleet[id] = Presence{Incarnation: rapid.Uint64Range(1, 2).Draw(t, "start"), Connected: rapid.Bool().Draw(t, "there"),
+			Full: rapid.IntRange(0, 5).Draw(t, "full") == 0}
 		if rapid.IntRange(0, 5).Draw(t, "drain") == 0 {
 			apply(fsm.Command{DrainNode: &fsm.DrainNode{Node: id, Drain: true}})
 		}
@@ -105,7 +145,8 @@ func drawPlan(t *rapid.T) *pipeline.Pipeline {
 	p := &pipeline.Pipeline{}
 	for i := range rapid.IntRange(1, 4).Draw(t, "jobs") {
 		p.Jobs = append(p.Jobs, pipeline.Job{Name: fmt.Sprint(i), Labels: drawLabels(t), Priority: rapid.IntRange(-1, 1).Draw(t, "priority"),
-			Resources: pipeline.Resources{CPU: rapid.Int64Range(0, 5).Draw(t, "cpu") * 500, Memory: rapid.Int64Range(0, 5).Draw(t, "mem") << 29}})
+			Resources:   pipeline.Resources{CPU: rapid.Int64Range(0, 5).Draw(t, "cpu") * 500, Memory: rapid.Int64Range(0, 5).Draw(t, "mem") << 29},
+			Concurrency: concurrency(rapid.SampledFrom([]string{"", "", "g/1", "h/2", "p/1/build", "q/2/build"}).Draw(t, "group"))})
 	}
 	return p
 }

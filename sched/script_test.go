@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/codepr/narwhal/fsm"
+	"github.com/codepr/narwhal/link"
 	"github.com/codepr/narwhal/pipeline"
 )
 
@@ -55,15 +56,17 @@ func TestScripts(t *testing.T) {
 
 // yard is a state, who is there, and a clock.
 type yard struct {
-	t      *testing.T
-	state  *fsm.State
-	leases *Leases
-	now    time.Time
-	index  uint64
+	t         *testing.T
+	state     *fsm.State
+	leases    *Leases
+	calendar  *Calendar
+	stopwatch *Stopwatch
+	now       time.Time
+	index     uint64
 }
 
 func newYard(t *testing.T) *yard {
-	y := &yard{t: t, state: fsm.New(), now: time.Date(2026, 1, 2, 3, 0, 0, 0, time.UTC)}
+	y := &yard{t: t, state: fsm.New(), calendar: NewCalendar(), stopwatch: NewStopwatch(), now: time.Date(2026, 1, 2, 3, 0, 0, 0, time.UTC)}
 	y.leases = NewLeases(y.state, 6*time.Second, 15*time.Second, y.now)
 	return y
 }
@@ -96,13 +99,17 @@ func (y *yard) line(f []string) string {
 		}
 	}
 	switch f[0] {
-	case "node": // node ID cpu=MILLI mem=MIB [labels=k:v,…] [start=N] [have=REPO]: it says hello
+	case "node": // node ID cpu=MILLI mem=MIB [disk=MIB] [labels=k:v,…] [start=N] [have=REPO] [images=I,…] [full=1]: it says hello
 		n := fsm.Node{ID: fsm.NodeID(f[1]), Name: f[1], Incarnation: uint64(num(opt, "start", 1)), Labels: labels(opt["labels"]), Capacity: resources(opt)}
 		y.apply(fsm.Command{UpsertNode: &fsm.UpsertNode{Node: n}})
-		y.leases.Hello(n.ID, n.Incarnation, strings.Split(opt["have"], ","), y.now)
-	case "beat", "gone":
+		y.leases.Hello(&link.Hello{Node: n, Have: strings.Split(opt["have"], ","), Images: strings.Split(opt["images"], ","), DiskFull: opt["full"] != ""}, y.now)
+	case "beat", "gone": // beat ID [images=I,…] [full=1]
 		if f[0] == "beat" {
-			y.leases.Beat(fsm.NodeID(f[1]), nil, y.now)
+			b := &link.Beat{Load: link.Load{DiskFull: opt["full"] != ""}}
+			if opt["images"] != "" {
+				b.Images = strings.Split(opt["images"], ",")
+			}
+			y.leases.Beat(fsm.NodeID(f[1]), b, y.now)
 		} else {
 			y.leases.Gone(fsm.NodeID(f[1]))
 		}
@@ -110,14 +117,16 @@ func (y *yard) line(f []string) string {
 		y.apply(fsm.Command{DrainNode: &fsm.DrainNode{Node: fsm.NodeID(f[1]), Drain: true, By: "somebody"}})
 	case "push": // push REPO [event=E]: a commit that waits to be planned
 		y.push(f[1], fsm.Event(opt["event"]))
-	case "jobs": // jobs REPO NAME,… [cpu=MILLI] [mem=MIB] [labels=k:v] [priority=N] [event=E]: a build whose plan is done
+	case "jobs": // jobs REPO NAME,… [cpu=MILLI] [mem=MIB] [disk=MIB] [labels=k:v] [priority=N] [event=E] [image=I] [manual=1] [group=NAME/LIMIT[/build]] [timeout=D] [cron=MINUTES]: a build whose plan is done
 		y.jobs(f[1], strings.Split(f[2], ","), opt)
-	case "finish", "lose":
+	case "finish", "lose", "start", "fail":
 		y.end(f[0], f[1])
 	case "pass":
 		d, err := time.ParseDuration(f[1])
 		y.check(err)
 		y.now = y.now.Add(d)
+	case "decide": // one round of all that a leader decides, but what was lost and who has left
+		return y.decide()
 	case "plan": // one round: its placements are applied, none may be refused
 		return y.plan()
 	case "lost":
@@ -131,6 +140,7 @@ func (y *yard) line(f []string) string {
 		return fmt.Sprintf("next in %s\n", y.leases.Next(y.now).Sub(y.now))
 	case "leader": // another node leads: its leases start afresh
 		y.leases = NewLeases(y.state, 6*time.Second, 15*time.Second, y.now)
+		y.calendar, y.stopwatch = NewCalendar(), NewStopwatch()
 	case "why":
 		return y.why(f[1])
 	default:
@@ -156,6 +166,30 @@ func (y *yard) plan() string {
 	return out.String() + "\n"
 }
 
+func (y *yard) decide() string {
+	var out strings.Builder
+	overdue, over := y.stopwatch.Overdue(y.state, y.now)
+	commands, due := Decide(y.state, Sight{Fleet: y.leases.Fleet(y.now), Overdue: overdue}, y.calendar, y.now)
+	if len(commands) == 0 {
+		due = earliest(due, over)
+	}
+	for _, c := range commands {
+		switch {
+		case c.AssignJob != nil:
+			fmt.Fprintf(&out, "%s on %s\n", c.AssignJob.Job, c.AssignJob.Node)
+		case c.ExpireAttempt != nil:
+			fmt.Fprintf(&out, "%s: %s\n", c.ExpireAttempt.Ref, c.ExpireAttempt.Message)
+		case c.FireSchedule != nil:
+			fmt.Fprintf(&out, "%s %s of %s\n", c.FireSchedule.Repo, c.FireSchedule.Spec.Cron, c.FireSchedule.Due.Format(time.DateTime))
+		}
+	}
+	y.apply(commands...)
+	if !due.IsZero() {
+		fmt.Fprintf(&out, "next in %s\n", due.Sub(y.now))
+	}
+	return out.String()
+}
+
 func (y *yard) why(job string) string {
 	id, err := fsm.ParseJobID(job)
 	y.check(err)
@@ -178,7 +212,7 @@ func (y *yard) push(repo string, event fsm.Event) fsm.BuildID {
 	if event == "" {
 		event = fsm.EventPush
 	}
-	c := fsm.Commit{Repo: repo, SHA: strconv.FormatUint(y.index, 16), Event: event}
+	c := fsm.Commit{Repo: repo, SHA: strconv.FormatUint(y.index, 16), Event: event, Ref: "refs/heads/main"}
 	y.apply(fsm.Command{AddBuild: &fsm.AddBuild{Key: c.Key(), Commit: c}})
 	b, _ := y.state.BuildByKey(c.Key())
 	return b.ID
@@ -192,7 +226,12 @@ func (y *yard) jobs(repo string, names []string, opt map[string]string) {
 	y.apply(fsm.Command{AssignJob: &fsm.AssignJob{Job: id, N: 1, Node: "planner"}})
 	p := &pipeline.Pipeline{}
 	for _, name := range names {
-		p.Jobs = append(p.Jobs, pipeline.Job{Name: name, Resources: resources(opt), Labels: labels(opt["labels"]), Priority: int(num(opt, "priority", 0))})
+		timeout, _ := time.ParseDuration(opt["timeout"])
+		p.Jobs = append(p.Jobs, pipeline.Job{Name: name, Resources: resources(opt), Labels: labels(opt["labels"]), Priority: int(num(opt, "priority", 0)),
+			Image: opt["image"], When: pipeline.When{Manual: opt["manual"] != ""}, Concurrency: concurrency(opt["group"]), Timeout: timeout})
+	}
+	if opt["cron"] != "" {
+		p.Schedules = []pipeline.Schedule{{Cron: opt["cron"] + " * * * *", Timezone: "UTC", Branch: "main"}}
 	}
 	ref := fsm.AttemptRef{Job: id, N: 1, Token: fsm.Token{Index: y.index}}
 	y.apply(fsm.Command{FinishAttempt: &fsm.FinishAttempt{Ref: ref, Outcome: fsm.Outcome{Status: fsm.Passed, Plan: p}}})
@@ -203,8 +242,16 @@ func (y *yard) end(how, job string) {
 	y.check(err)
 	j, _ := y.state.Job(id)
 	a, _ := j.Current()
-	if how == "lose" {
+	switch how {
+	case "lose":
 		y.apply(fsm.Command{LoseAttempt: &fsm.LoseAttempt{Ref: j.Ref(a)}})
+		return
+	case "start":
+		y.apply(fsm.Command{StartAttempt: &fsm.StartAttempt{Ref: j.Ref(a)}})
+		return
+	case "fail":
+		o := fsm.Outcome{Status: fsm.Errored, Cause: fsm.CauseImagePull}
+		y.apply(fsm.Command{FinishAttempt: &fsm.FinishAttempt{Ref: j.Ref(a), Outcome: o}})
 		return
 	}
 	y.apply(fsm.Command{FinishAttempt: &fsm.FinishAttempt{Ref: j.Ref(a), Outcome: fsm.Outcome{Status: fsm.Passed}}})
@@ -218,7 +265,16 @@ func (y *yard) check(err error) {
 }
 
 func resources(opt map[string]string) pipeline.Resources {
-	return pipeline.Resources{CPU: num(opt, "cpu", 1000), Memory: num(opt, "mem", 1024) << 20}
+	return pipeline.Resources{CPU: num(opt, "cpu", 1000), Memory: num(opt, "mem", 1024) << 20, Disk: num(opt, "disk", 0) << 20}
+}
+
+func concurrency(text string) *pipeline.Concurrency {
+	parts := strings.Split(text, "/")
+	if len(parts) < 2 {
+		return nil
+	}
+	limit, _ := strconv.Atoi(parts[1])
+	return &pipeline.Concurrency{Group: parts[0], Limit: limit, PerBuild: len(parts) > 2}
 }
 
 func num(opt map[string]string, key string, or int64) int64 {

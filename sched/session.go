@@ -223,7 +223,7 @@ func (s *session) news(state *fsm.State, first bool) *link.Wanted {
 	worked := make(map[fsm.AttemptRef]bool, len(set))
 	for i := range set {
 		if ref := set[i].Ref; !s.worked[ref] {
-			set[i].Work = work(state, ref)
+			set[i].Work = Work(state, ref)
 		}
 		worked[set[i].Ref] = true
 	}

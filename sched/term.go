@@ -15,17 +15,19 @@ type term struct {
 	done    chan struct{}  // closed when the leadership has ended
 	streams sync.WaitGroup // of every Serve and what it has started
 
-	mu       sync.Mutex
-	leases   *Leases
-	sessions map[fsm.NodeID]*session // the newest of each node
-	load     map[fsm.NodeID]link.Load
-	changed  chan struct{} // closed and replaced when Plan may answer otherwise
-	closed   bool
+	mu        sync.Mutex
+	leases    *Leases
+	calendar  *Calendar // this and the next are the loop's alone
+	stopwatch *Stopwatch
+	sessions  map[fsm.NodeID]*session // the newest of each node
+	load      map[fsm.NodeID]link.Load
+	changed   chan struct{} // closed and replaced when Plan may answer otherwise
+	closed    bool
 }
 
 func newTerm(l *Leases) *term {
 	return &term{
-		done: make(chan struct{}), leases: l, changed: make(chan struct{}),
+		done: make(chan struct{}), leases: l, calendar: NewCalendar(), stopwatch: NewStopwatch(), changed: make(chan struct{}),
 		sessions: make(map[fsm.NodeID]*session), load: make(map[fsm.NodeID]link.Load),
 	}
 }
@@ -64,7 +66,7 @@ func (t *term) arrive(ctx context.Context, s *session, now time.Time) bool {
 		old.end(errReplaced)
 	}
 	t.sessions[s.node.ID] = s
-	t.leases.Hello(s.node.ID, s.node.Incarnation, s.hello.Have, now)
+	t.leases.Hello(s.hello, now)
 	t.wake()
 	return true
 }
@@ -85,7 +87,7 @@ func (t *term) depart(s *session) {
 func (t *term) beat(id fsm.NodeID, b *link.Beat, now time.Time) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.leases.Beat(id, b.Have, now)
+	t.leases.Beat(id, b, now)
 	t.load[id] = b.Load
 	t.wake() // a suspect node may be back
 }

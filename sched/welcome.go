@@ -1,9 +1,6 @@
 package sched
 
 import (
-	"maps"
-	"slices"
-
 	"github.com/codepr/narwhal/fsm"
 	"github.com/codepr/narwhal/link"
 )
@@ -53,16 +50,6 @@ func Wanted(s *fsm.State, hello *link.Hello, knows map[fsm.AttemptRef]bool) []li
 	return out
 }
 
-// work is what a node needs to know to run an attempt.
-func work(s *fsm.State, ref fsm.AttemptRef) *link.Work {
-	j, ok := s.Job(ref.Job)
-	if !ok {
-		return nil
-	}
-	b, _ := s.Build(ref.Job.Build)
-	return &link.Work{Kind: j.Kind, Name: j.Name, Commit: b.Commit, Spec: j.Spec}
-}
-
 func refs(hello *link.Hello) map[fsm.AttemptRef]bool {
 	m := make(map[fsm.AttemptRef]bool, len(hello.Runs))
 	for _, r := range hello.Runs {
@@ -70,5 +57,3 @@ func refs(hello *link.Hello) map[fsm.AttemptRef]bool {
 	}
 	return m
 }
-
-func sortedKeys(m map[string]string) []string { return slices.Sorted(maps.Keys(m)) }

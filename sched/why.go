@@ -14,6 +14,9 @@ func Why(s *fsm.State, fleet Fleet, now time.Time, j *fsm.Job) []fsm.Reason {
 	if r, done := ownReason(s, now, j); done {
 		return []fsm.Reason{r}
 	}
+	if r, waits := groupReason(s, now, j); waits {
+		return []fsm.Reason{r}
+	}
 	held := kept(s, fleet, now)
 	var out []fsm.Reason
 	for n := range s.Nodes() {
@@ -44,6 +47,8 @@ func ownReason(s *fsm.State, now time.Time, j *fsm.Job) (fsm.Reason, bool) {
 		return r, true
 	case j.Status == fsm.Blocked:
 		return fsm.Reason{Code: fsm.ReasonBlocked, Message: "it needs " + strings.Join(openNeeds(s, j), ", ")}, true
+	case j.Status == fsm.Held:
+		return fsm.Reason{Code: fsm.ReasonHeld, Message: fmt.Sprintf("it waits for a person: narwhal approve %s", j.ID)}, true
 	case j.NotBefore.After(now):
 		return fsm.Reason{Code: fsm.ReasonBackoff, Message: fmt.Sprintf("it is tried again in %s",
 			j.NotBefore.Sub(now).Round(time.Second))}, true
@@ -55,7 +60,7 @@ func openNeeds(s *fsm.State, j *fsm.Job) []string {
 	var out []string
 	for _, seq := range j.Needs {
 		need, ok := s.Job(fsm.JobID{Build: j.ID.Build, Seq: seq})
-		if ok && need.Status != fsm.Passed {
+		if ok && !need.Status.Terminal() {
 			out = append(out, fmt.Sprintf("%s (%s)", need.Name, need.Status))
 		}
 	}
@@ -73,6 +78,8 @@ func nodeReason(s *fsm.State, p Presence, n *fsm.Node, j *fsm.Job) fsm.Reason {
 		return fsm.Reason{Code: fsm.ReasonDrained, Message: "drained by " + n.DrainedBy}
 	case !p.Connected || p.Incarnation != n.Incarnation:
 		return fsm.Reason{Code: fsm.ReasonSilent, Message: "no heartbeat"}
+	case p.Full:
+		return fsm.Reason{Code: fsm.ReasonDisk, Message: "its disk is full"}
 	case j.Kind == fsm.KindPlan && plansOn(s, n.ID) >= plansPerNode:
 		return fsm.Reason{Code: fsm.ReasonBusy, Message: fmt.Sprintf("it makes %d plans already", plansPerNode)}
 	case want.CPU > free.CPU:

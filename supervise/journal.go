@@ -23,6 +23,7 @@ const (
 	RecordProcess RecordKind = "process" // a step started a session of processes
 	RecordStep    RecordKind = "step"    // a step ended
 	RecordStop    RecordKind = "stop"    // somebody asked for the job's end
+	RecordSaved   RecordKind = "saved"   // an archive is whole
 	RecordEnd     RecordKind = "end"     // the job ended; the last one counts
 )
 
@@ -38,6 +39,7 @@ type Record struct {
 	Boot    string          `json:"boot,omitempty"`
 	Result  *fsm.StepResult `json:"result,omitempty"`
 	Outcome *fsm.Outcome    `json:"outcome,omitempty"`
+	Saved   *Saved          `json:"saved,omitempty"`
 }
 
 // Journal is appended to, a record a line, by one write each.
@@ -140,6 +142,8 @@ func (r *Record) sound() bool {
 		return true
 	case RecordStep:
 		return r.Result != nil && soundStep(r.Result)
+	case RecordSaved:
+		return r.Saved != nil && r.Saved.Files >= 0 && r.Saved.Bytes >= 0 && len(r.Saved.Key) <= maxMessage
 	case RecordEnd:
 		return r.Outcome != nil && soundOutcome(r.Outcome)
 	default:

@@ -17,20 +17,36 @@ const exitBroken = 125
 
 // Main is a container's first process: it runs the task that WriteSpec left in
 // dir, with environ (what the image and the engine gave) below the task's own
-// environment, and returns the exit code: 0 where the job passed. TERM cancels.
+// environment and the values that WriteSecrets left, and returns the exit code: 0
+// where the job passed. TERM cancels.
 func Main(ctx context.Context, dir string, environ []string) int {
 	task, err := readSpec(dir)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "narwhal:", err)
 		return exitBroken
 	}
-	task.Env = overlay(environ, task.Env)
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
 	var reaping sync.WaitGroup // never waited for: it ends with this process
 	r := newReaper()
 	reaping.Go(r.run)
-	o, err := supervise(ctx, task, r, filepath.Join(dir, LogFile), filepath.Join(dir, JournalFile))
+	journal := filepath.Join(dir, JournalFile)
+	if task.SecretValues, err = prepare(dir); err != nil {
+		o := fsm.Outcome{Status: fsm.Errored, Message: err.Error()}
+		return exitOf(o, Note(journal, Record{Kind: RecordEnd, Outcome: &o}))
+	}
+	return exitOf(supervise(ctx, task, r, environ, filepath.Join(dir, LogFile), journal))
+}
+
+// prepare hides this process from the steps, and what it alone may know.
+func prepare(dir string) (map[string]string, error) {
+	if err := hide(); err != nil {
+		return nil, err
+	}
+	return takeSecrets(dir)
+}
+
+func exitOf(o fsm.Outcome, err error) int {
 	switch {
 	case err != nil:
 		fmt.Fprintln(os.Stderr, "narwhal:", err)

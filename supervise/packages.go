@@ -34,49 +34,67 @@ var packageName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9+._:@~=-]*$`)
 
 // install sees to a step's dependencies. Those that are there as commands are
 // not installed again: that keeps a step fast, and running without a network, in
-// an image that was made for it.
-func (r *run) install(ctx context.Context, step int, env []string) (ending, bool) {
-	var missing []string
-	for _, name := range r.task.Steps[step].Dependencies {
+// an image that was made for it. Unless ok, the step ends as end says.
+func (s *site) install(ctx context.Context, i int, step *Step, env []string, out *output) (used usage, end ending, ok bool) {
+	for _, name := range step.Dependencies {
 		if !packageName.MatchString(name) {
-			return misconfigured("dependency %q is not the name of a package", name), false
-		}
-		if lookPath(name, env) == "" {
-			missing = append(missing, name)
+			return used, misconfigured("dependency %q is not the name of a package", name), false
 		}
 	}
+	missing := missing(step.Dependencies, env)
 	if len(missing) == 0 {
-		return ending{}, true
+		return used, end, true
 	}
 	names := strings.Join(missing, ", ")
-	if !r.task.Install {
-		return misconfigured("%s not found on %s, where narwhal installs no packages: install them there, or run the job in a container",
-			names, r.task.where()), false
+	if !s.task.Install {
+		return used, misconfigured("%s not found on %s, where narwhal installs no packages: install them there, or run the job in a container",
+			names, s.task.where()), false
 	}
 	for _, in := range installers {
 		if path := lookPath(in.name, env); path != "" {
-			return r.installWith(ctx, step, in, path, missing, env)
+			end = s.installWith(ctx, i, in, path, missing, env, out)
+			return end.usage, end, passed(end)
 		}
 	}
-	return misconfigured("%s has nothing to install %s with: no apk, apt-get, dnf, microdnf, yum, zypper or pacman",
-		r.task.where(), names), false
+	return used, misconfigured("%s has nothing to install %s with: no apk, apt-get, dnf, microdnf, yum, zypper or pacman",
+		s.task.where(), names), false
 }
 
-func (r *run) installWith(ctx context.Context, step int, in installer, path string, names, env []string) (ending, bool) {
-	r.log.Printf("installing %s with %s", strings.Join(names, ", "), in.name)
+// missing are the dependencies that are no command.
+func missing(names, env []string) (list []string) {
+	for _, name := range names {
+		if lookPath(name, env) == "" {
+			list = append(list, name)
+		}
+	}
+	return list
+}
+
+func (s *site) installWith(ctx context.Context, i int, in installer, path string, names, env []string, out *output) (end ending) {
+	var refreshed bool
+	select {
+	case refreshed = <-s.installs:
+		defer func() { s.installs <- refreshed }()
+	case <-ctx.Done():
+		return stopped(ctx)
+	}
+	s.say("installing %s with %s", strings.Join(names, ", "), in.name)
 	env = overlay([]string{"DEBIAN_FRONTEND=noninteractive"}, env)
 	calls := [][]string{append(append([]string{path}, in.install...), names...)}
-	if in.refresh != nil && !r.refreshed {
+	if in.refresh != nil && !refreshed {
 		calls = append([][]string{append([]string{path}, in.refresh...)}, calls...)
 	}
+	var used usage
 	for _, argv := range calls {
-		if end := r.command(ctx, step, argv, env); end.status != fsm.Passed {
+		end = s.command(ctx, i, argv, env, out)
+		used.add(end.usage)
+		if end.usage = used; !passed(end) {
 			if end.cause == fsm.CauseFailure {
 				end.message = fmt.Sprintf("%s could not install %s: %s", in.name, strings.Join(names, ", "), end.message)
 			}
-			return end, false
+			return end
 		}
 	}
-	r.refreshed = true
-	return ending{}, true
+	refreshed = true
+	return end
 }

@@ -3,62 +3,50 @@ package supervise
 import (
 	"context"
 	"errors"
-	"fmt"
 	"os"
+	"path/filepath"
+	"sync"
 	"time"
 
 	"github.com/codepr/narwhal/fsm"
 	"github.com/codepr/narwhal/joblog"
+	"github.com/codepr/narwhal/joblog/mask"
 )
-
-// What ended a run before its steps had.
-var (
-	errJobTimeout  = errors.New("the job took longer than its timeout")
-	errStepTimeout = errors.New("it took longer than its timeout")
-)
-
-// Stop is the cause of a context that ends with a grace of its own.
-type Stop struct {
-	Grace time.Duration
-	Now   <-chan struct{} // ends the grace early when it is closed; may be nil
-}
-
-func (s *Stop) Error() string { return "stopped with a grace of " + s.Grace.String() }
 
 // run is one job on its way.
 type run struct {
-	task      *Task
-	parent    parent
-	log       *joblog.Writer
-	journal   *Journal
-	out       *output
-	env       []string
-	sessions  []int // led by processes that have ended, but left others behind
-	results   []fsm.StepResult
-	refreshed bool // the installer's lists are fresh
+	task    *Task
+	dir     string // the attempt's folder
+	log     *joblog.Writer
+	journal *Journal
+	mask    *mask.Set
+	site    *site
+	stopper *stopper
+	since   time.Time
+
+	satellites *satellites
+
+	over      chan struct{} // closed when no step will print any more
+	lingering sync.WaitGroup
+
+	mu      sync.Mutex
+	results []fsm.StepResult    // by step
+	running map[int]RunningStep // by step
+	left    []*output           // of steps that have ended, whose pipes others hold
 }
 
-// ending is how a step, or a job, came to its end.
-type ending struct {
-	status  fsm.Status
-	cause   fsm.Cause
-	exit    int
-	message string
-}
-
-func misconfigured(format string, args ...any) ending {
-	return ending{status: fsm.Errored, cause: fsm.CauseConfig, message: fmt.Sprintf(format, args...)}
-}
-
-// Run runs the task's steps, in order, until one doesn't pass. What they print
-// goes to the log at logPath, what happens to the journal at journalPath. When
-// ctx ends, the step that runs is stopped and the outcome is Canceled. The error
-// is about log and journal alone: a job that could not be run is an outcome.
+// Run runs the task's steps, each when those that it waits for have ended. What
+// they print goes to the log at logPath, what happens to the journal at
+// journalPath, and archives are in the folders beside it. When ctx ends, what runs
+// is stopped and the outcome is Canceled. The error is about log and journal
+// alone: a job that could not be run is an outcome.
 func Run(ctx context.Context, task Task, logPath, journalPath string) (fsm.Outcome, error) {
-	return supervise(ctx, task, direct{}, logPath, journalPath)
+	return supervise(ctx, task, direct{}, nil, logPath, journalPath)
 }
 
-func supervise(ctx context.Context, task Task, p parent, logPath, journalPath string) (o fsm.Outcome, err error) {
+// supervise is Run with a way to have children, and an environment below the
+// task's own.
+func supervise(ctx context.Context, task Task, p parent, below []string, logPath, journalPath string) (o fsm.Outcome, err error) {
 	journal, err := OpenJournal(journalPath)
 	if err != nil {
 		return o, err
@@ -68,109 +56,162 @@ func supervise(ctx context.Context, task Task, p parent, logPath, journalPath st
 	if err != nil {
 		return o, err
 	}
-	out, err := openOutput(log)
-	if err != nil {
-		return o, errors.Join(err, log.Close())
+	r := newRun(&task, p, log, journal)
+	r.dir = filepath.Dir(journalPath)
+	r.site.env = overlay(below, task.Env)
+	log.Mask(r.mask)
+	ctx, r.stopper = newStopper(ctx)
+	defer r.stopper.close()
+	r.site.now = r.stopper.now
+	end := r.whole(ctx)
+	if err := log.Close(); err != nil && passed(end) {
+		end = broken("its log could not be kept: %v", err)
 	}
-	r := &run{task: &task, parent: p, log: log, journal: journal, out: out, env: overlay(task.Env)}
-	end := r.steps(ctx)
-	r.clean()
-	if err := log.Close(); err != nil && end.status == fsm.Passed {
-		end = ending{status: fsm.Errored, message: "its log could not be kept: " + err.Error()}
-	}
-	o = fsm.Outcome{
-		Status: end.status, Cause: end.cause, ExitCode: end.exit, Message: end.message,
-		Steps: r.results, LogBytes: log.Size(),
-	}
+	o = r.outcome(end)
+	o.LogBytes = log.Size()
 	return o, journal.Append(Record{Kind: RecordEnd, Outcome: &o})
 }
 
-// steps runs the steps until one doesn't pass.
-func (r *run) steps(ctx context.Context) ending {
+func newRun(task *Task, p parent, log *joblog.Writer, journal *Journal) *run {
+	values := make([]string, 0, len(task.SecretValues))
+	for _, value := range task.SecretValues {
+		values = append(values, value)
+	}
+	r := &run{
+		task: task, log: log, journal: journal, mask: mask.New(values), since: time.Now().UTC(),
+		over: make(chan struct{}), results: make([]fsm.StepResult, len(task.Steps)), running: make(map[int]RunningStep),
+	}
+	r.site = &site{task: task, parent: p, say: log.Printf, started: r.started, installs: newInstalls()}
+	return r
+}
+
+func (r *run) outcome(end ending) fsm.Outcome {
+	o := fsm.Outcome{
+		Status: end.status, Cause: end.cause, ExitCode: end.exit, Message: r.mask.String(end.message), Steps: r.results,
+	}
+	for _, s := range r.results {
+		o.CPUTime += s.CPUTime
+		o.PeakMemory = max(o.PeakMemory, s.PeakMemory)
+	}
+	if _, shared := r.site.parent.(direct); !shared { // the container is the job's own
+		o.PeakMemory = max(o.PeakMemory, peakMemory()+r.satellites.peak())
+	}
+	return o
+}
+
+// whole runs the job with all that is around its steps.
+func (r *run) whole(ctx context.Context) ending {
+	for i := range r.task.Steps { // what isn't reached is left out
+		r.results[i] = fsm.StepResult{Name: r.task.Steps[i].Name, Status: fsm.Skipped}
+	}
+	r.satellites = newSatellites(r)
+	closing, err := r.serveControl()
+	if err != nil {
+		return broken("%v", err)
+	}
+	defer closing()
+	end := r.bounded(ctx)
+	r.clean()
+	return r.save(ctx, end)
+}
+
+// bounded is what the job's timeout bounds.
+func (r *run) bounded(ctx context.Context) ending {
 	if info, err := os.Stat(r.task.Dir); err != nil || !info.IsDir() {
-		return ending{status: fsm.Errored, message: fmt.Sprintf("the working directory %s is not there", r.task.Dir)}
+		return broken("the working directory %s is not there", r.task.Dir)
 	}
-	if r.task.Timeout > 0 {
-		var cancel context.CancelFunc
-		cause := fmt.Errorf("%w of %s", errJobTimeout, r.task.Timeout)
-		ctx, cancel = context.WithTimeoutCause(ctx, r.task.Timeout, cause)
-		defer cancel()
-	}
-	for i := range r.task.Steps {
-		if end := r.step(ctx, i); end.status != fsm.Passed {
-			return end
+	ctx, cancel := bounded(ctx, r.task.Timeout, errJobTimeout)
+	defer cancel()
+	for _, prepare := range []func(context.Context) error{r.satellites.connect, r.restore, r.services} {
+		if err := prepare(ctx); err != nil {
+			if ctx.Err() != nil {
+				return stopped(ctx)
+			}
+			return broken("%v", err)
 		}
 	}
-	return ending{status: fsm.Passed}
+	return r.steps(ctx)
 }
 
-func (r *run) step(ctx context.Context, i int) ending {
-	step := &r.task.Steps[i]
-	if ctx.Err() != nil {
-		return r.stopped(ctx)
+// steps runs the steps. The job ends as the first one did that failed and may not.
+func (r *run) steps(ctx context.Context) ending {
+	type ended struct {
+		step int
+		end  ending
 	}
-	if step.Timeout > 0 {
-		var cancel context.CancelFunc
-		cause := fmt.Errorf("%w of %s", errStepTimeout, step.Timeout)
-		ctx, cancel = context.WithTimeoutCause(ctx, step.Timeout, cause)
-		defer cancel()
+	var (
+		graph   = newGraph(r.task.Steps)
+		ends    = make(chan ended)
+		workers sync.WaitGroup
+		running int
+		verdict = ending{status: fsm.Passed}
+		reached int
+	)
+	defer workers.Wait()
+	for {
+		if ctx.Err() == nil {
+			start, leave := graph.next()
+			for _, i := range leave {
+				r.leaveOut(i)
+			}
+			for _, i := range start {
+				workers.Go(func() { ends <- ended{i, r.step(ctx, i)} })
+			}
+			running += len(start)
+			reached += len(start) + len(leave)
+		}
+		if running == 0 {
+			break
+		}
+		e := <-ends
+		running--
+		bad := !passed(e.end) && !e.end.allowed
+		graph.end(e.step, bad)
+		if bad && passed(verdict) {
+			verdict = e.end
+		}
 	}
-	result := fsm.StepResult{Name: step.Name, StartedAt: time.Now().UTC()}
-	r.log.Printf("step %s (%d of %d)", step.Name, i+1, len(r.task.Steps))
-	end := r.attempt(ctx, i)
-	if end.message != "" {
-		end.message = "step " + step.Name + ": " + end.message
+	if passed(verdict) && reached < len(r.task.Steps) {
+		return stopped(ctx)
 	}
-	result.Status, result.ExitCode, result.EndedAt = end.status, end.exit, time.Now().UTC()
-	r.results = append(r.results, result)
-	// The journal's end record says it again: a failure to write shows there.
-	_ = r.journal.Append(Record{Kind: RecordStep, Step: i, Result: &result})
-	return end
+	return verdict
 }
 
-// attempt installs what the step needs and runs its commands.
-func (r *run) attempt(ctx context.Context, i int) ending {
-	step := &r.task.Steps[i]
-	env := r.env
-	if len(step.Env) > 0 {
-		env = overlay(r.env, step.Env)
-	}
-	shell := r.shell(env)
-	if shell == "" {
-		return misconfigured("%s has no shell: there is no %s in its PATH", r.task.where(), r.shellName())
-	}
-	if end, ok := r.install(ctx, i, env); !ok {
-		return end
-	}
-	script, err := script(step.Command)
-	if err != nil {
-		return misconfigured("%v", err)
-	}
-	return r.command(ctx, i, []string{shell, "-e", "-c", script}, env)
+// linger takes what is printed into a pipe whose step has ended.
+func (r *run) linger(o *output) {
+	r.mu.Lock()
+	r.left = append(r.left, o)
+	r.mu.Unlock()
+	r.lingering.Go(func() { o.copy(r.over) })
 }
 
-func (r *run) shellName() string {
-	if r.task.Shell != "" {
-		return r.task.Shell
+// clean kills what the steps left behind. A step may leave a server running for
+// the next one, so this comes when the job has ended.
+func (r *run) clean() {
+	r.site.killSessions()
+	r.satellites.hangUp()
+	close(r.over)
+	for _, o := range r.left {
+		o.interrupt()
 	}
-	return "sh"
+	r.lingering.Wait()
+	if !r.drain() && len(r.task.Marks) > 0 && os.Getpid() != 1 {
+		if n, err := KillAll(Marked(r.task.Marks)); err != nil || n > 0 {
+			r.log.Printf("killed %d processes that the steps left behind", n)
+		}
+		r.drain()
+	}
+	for _, o := range r.left {
+		o.close()
+	}
+	r.left = nil
 }
 
-func (r *run) shell(env []string) string {
-	if path := lookPath(r.shellName(), env); path != "" {
-		return path
+// drain reports whether nobody holds a step's output any more.
+func (r *run) drain() bool {
+	until, free := time.Now().Add(drainFor), true
+	for _, o := range r.left {
+		free = o.drain(until) && free
 	}
-	if name := r.shellName(); name == "sh" && executable("/bin/sh") {
-		return "/bin/sh"
-	}
-	return ""
-}
-
-// stopped says how a job ends whose context has.
-func (r *run) stopped(ctx context.Context) ending {
-	cause := context.Cause(ctx)
-	if errors.Is(cause, errJobTimeout) || errors.Is(cause, errStepTimeout) {
-		return ending{status: fsm.Failed, cause: fsm.CauseTimeout, message: cause.Error()}
-	}
-	return ending{status: fsm.Canceled, cause: fsm.CauseCanceled, message: "canceled"}
+	return free
 }

@@ -1,13 +1,16 @@
-// Package supervise runs the steps of a job, one after the other, as the job's
-// first process: in a container as PID 1 (Main), or within narwhal's own process
-// for the process executor (Run). It owns how a step is started, bounded in time,
-// stopped and cleaned up after, the packages it wants first, and the journal from
-// which a restarted node reads what happened. It doesn't own where a job runs,
-// what its environment is, or what becomes of its result.
+// Package supervise runs the steps of a job as the job's first process: in a
+// container as PID 1 (Main), with other containers for the steps that have an image
+// of their own (Satellite), or within narwhal's own process for the process
+// executor (Run). It owns the order of the steps, how one is started, bounded in
+// time, tried again, stopped and cleaned up after, what it needs first, what it
+// keeps, and the journal from which a restarted node reads what happened. It
+// doesn't own where a job runs, what its environment is, or what becomes of its
+// result.
 //
 // Invariant: the journal of a run that came to its end ends with a record that
 // carries the outcome, and by then every process that the steps left behind in
-// their sessions has been killed.
+// their sessions has been killed. The value of a secret is in the environment of
+// the steps that name it, and in nothing that this package writes.
 //
 // Start reading at Run.
 package supervise
@@ -18,6 +21,8 @@ import (
 	"os"
 	"path/filepath"
 	"time"
+
+	"github.com/codepr/narwhal/pipeline"
 )
 
 // Task is a job as its first process needs it. It travels as JSON.
@@ -29,7 +34,8 @@ type Task struct {
 	Timeout time.Duration `json:"timeout,omitempty"`
 	// Grace is what a step gets between TERM and KILL; DefaultGrace where it is 0.
 	Grace time.Duration `json:"grace,omitempty"`
-	// Shell is looked up in the PATH of Env; "sh" where it is empty.
+	// Shell is looked up in the PATH of Env; "sh" where it is empty. It is of steps
+	// that name none of their own.
 	Shell string `json:"shell,omitempty"`
 	// Where names where the steps run in messages, such as "image alpine".
 	Where string `json:"where,omitempty"`
@@ -47,16 +53,59 @@ type Task struct {
 	// Marks are entries of Env that together no other job has. By them processes
 	// are found that left their session. None are looked for where it is empty.
 	Marks []string `json:"marks,omitempty"`
+	// SecretValues are those that steps name, by name. They never travel with the
+	// rest: Main has them from SecretsFile.
+	SecretValues map[string]string `json:"-"`
+	// SocketDir is a folder for ControlSocket and the satellites' sockets, shared
+	// by all of the job's containers; empty for none.
+	SocketDir string `json:"socket_dir,omitempty"`
+	// Services are waited for before the first step.
+	Services []Service `json:"services,omitempty"`
+	// Restore is unpacked, in this order, before the first step.
+	Restore []Restore `json:"restore,omitempty"`
+	// Caches are packed when all steps have passed.
+	Caches    []Cache    `json:"caches,omitempty"`
+	Artifacts *Artifacts `json:"artifacts,omitempty"`
 }
 
-// Step is one sh -e.
+// Step is one shell.
 type Step struct {
-	Name         string        `json:"name"`
-	Command      []string      `json:"command"` // pieces of shell, run one after the other
-	Dependencies []string      `json:"dependencies,omitempty"`
-	Env          []string      `json:"env,omitempty"` // laid over the task's
-	Timeout      time.Duration `json:"timeout,omitempty"`
+	Name         string   `json:"name"`
+	Command      []string `json:"command"` // pieces of shell, run one after the other
+	Dependencies []string `json:"dependencies,omitempty"`
+	Env          []string `json:"env,omitempty"` // laid over the task's
+	// Secrets name values that the step finds in its environment, over all else.
+	Secrets []string `json:"secrets,omitempty"`
+	// Timeout bounds each try; 0 doesn't.
+	Timeout time.Duration `json:"timeout,omitempty"`
+	// Parallel says that the step waits for Needs alone, and not for all steps
+	// above it. Needs are places in Steps, each smaller than the step's own.
+	Parallel bool           `json:"parallel,omitempty"`
+	Needs    []int          `json:"needs,omitempty"`
+	On       pipeline.RunOn `json:"on,omitempty"`
+	// Skip says why the step is left out; empty where it isn't.
+	Skip string `json:"skip,omitempty"`
+	// Retry may name failure, timeout and oom; nil is never.
+	Retry *pipeline.Retry `json:"retry,omitempty"`
+	// AllowFailure lets what comes after it go on as if it had passed.
+	AllowFailure bool           `json:"allow_failure,omitempty"`
+	Shell        pipeline.Shell `json:"shell,omitempty"`
+	// Satellite is the name that Satellite was given, in the container in which the
+	// step runs; empty is this one.
+	Satellite string `json:"satellite,omitempty"`
+	// Where names the satellite's container in messages; the task's where it is empty.
+	Where string `json:"where,omitempty"`
 }
+
+// Service runs beside the job.
+type Service struct {
+	Name    string        `json:"name"`              // a host name
+	Port    int           `json:"port"`              // TCP; it takes connections once the service is ready
+	Timeout time.Duration `json:"timeout,omitempty"` // DefaultReady where it is 0
+}
+
+// DefaultReady is how long a service is waited for where nothing else is said.
+const DefaultReady = time.Minute
 
 // DefaultGrace is what a step gets between TERM and KILL where nothing else is
 // said.
@@ -67,6 +116,10 @@ const (
 	SpecFile    = "spec.json"
 	LogFile     = "log"
 	JournalFile = "journal"
+	SecretsFile = "secrets" // a JSON object of name and value; emptied before any step runs
+	InDir       = "in"      // archives to restore
+	OutDir      = "out"     // archives that were made; those that are there are whole
+	SocketsDir  = "sock"    // the usual SocketDir
 )
 
 // WriteSpec leaves t in the folder dir for Main.

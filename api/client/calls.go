@@ -180,8 +180,9 @@ func (c *Client) readLog(ctx context.Context, job fsm.JobID, attempt int, format
 // Push is a commit that is brought along in a git bundle.
 type Push struct {
 	Repo, SHA, Ref, Message, Author string
-	Key                             string // one of NewKey
-	Size                            int64  // of the bundle, bytes
+	Inputs                          []string // name=value
+	Key                             string   // one of NewKey
+	Size                            int64    // of the bundle, bytes
 	// Open gives the bundle from its beginning; it may be called several times.
 	Open func() (io.ReadCloser, error)
 }
@@ -189,7 +190,7 @@ type Push struct {
 // Push has the cluster build it. It returns once the bundle lies on two nodes, where
 // there are two.
 func (c *Client) Push(ctx context.Context, p Push) (api.Pushed, error) {
-	q := url.Values{"repo": {p.Repo}, "sha": {p.SHA}, "ref": {p.Ref}, "message": {p.Message}, "author": {p.Author}}
+	q := url.Values{"repo": {p.Repo}, "sha": {p.SHA}, "ref": {p.Ref}, "message": {p.Message}, "author": {p.Author}, "input": p.Inputs}
 	var out api.Pushed
 	err := c.call(ctx, &request{
 		method: http.MethodPost, path: prefix + "/push", query: q, key: p.Key,

@@ -96,10 +96,13 @@ func (e explainer) Why(_ context.Context, id fsm.JobID) ([]fsm.Reason, error) {
 // view is the cluster as the API shows it.
 type view struct {
 	*cluster.Cluster
+	fresh  *freshness
 	drain  func(ctx context.Context, id fsm.NodeID) error // returns when nothing is placed on it
 	resume func(ctx context.Context, id fsm.NodeID) error
 	left   func() // ends the process
 }
+
+func (v view) HasLog() bool { return v.fresh.HasLog() }
 
 func (v view) Self() fsm.NodeID { return fsm.NodeID(v.Identity().NodeID) }
 
@@ -207,17 +210,21 @@ func (n nodes) Node(fsm.NodeID) http.RoundTripper { return n.transport }
 
 // fetchBundle reads a bundle from a node that holds it.
 func (n nodes) fetchBundle(ctx context.Context, node fsm.NodeID, digest string) (io.ReadCloser, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+string(node)+api.NodePath(digest), nil)
+	return n.read(ctx, node, api.NodePath(digest), "bundle")
+}
+
+func (n nodes) read(ctx context.Context, node fsm.NodeID, path, what string) (io.ReadCloser, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+string(node)+path, nil)
 	if err != nil {
 		return nil, err
 	}
 	resp, err := n.transport.RoundTrip(req)
 	if err != nil {
-		return nil, fmt.Errorf("fetch bundle from node %s: %w", node, err)
+		return nil, fmt.Errorf("fetch %s from node %s: %w", what, node, err)
 	}
 	if resp.StatusCode != http.StatusOK {
 		_ = resp.Body.Close()
-		return nil, fmt.Errorf("fetch bundle from node %s: it answered %s", node, resp.Status)
+		return nil, fmt.Errorf("fetch %s from node %s: it answered %s", what, node, resp.Status)
 	}
 	return resp.Body, nil
 }

@@ -6,6 +6,7 @@ import (
 	"io"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -21,6 +22,7 @@ func buildCommand() *cobra.Command {
 		Long: "Show a build: its jobs, attempts, steps, times and causes. With --wait, wait until it has\nended first; then the exit status is 0 if it passed, else 1.",
 	}
 	cmd.Flags().BoolVarP(&wait, "wait", "w", false, "wait until it has ended, and exit with its status")
+	cmd.AddCommand(testsCommand())
 	return r.reads(r.command(cmd, func(ctx context.Context, args []string) error {
 		id, err := parseBuild(args[0])
 		if err != nil {
@@ -71,17 +73,17 @@ func showBuild(w io.Writer, b api.Build) {
 	}
 	showReason(w, b.Reason)
 	fmt.Fprintln(w)
-	row(w, "JOB", "NAME", "STATUS", "NODE", "TOOK", "EXIT")
+	row(w, "JOB", "NAME", "STATUS", "NODE", "TOOK", "EXIT", "CPU", "MEMORY")
 	for _, j := range b.Jobs {
-		row(w, j.ID, j.Name, withCause(j.Status, j.Cause), "", took(j.StartedAt, j.EndedAt), "")
+		row(w, j.ID, j.Name, withCause(j.Status, j.Cause), "", took(j.StartedAt, j.EndedAt), "", "", "")
 		for _, a := range j.Attempts {
 			node := a.NodeName
 			if node == "" {
 				node = string(a.Node)
 			}
-			row(w, "", fmt.Sprintf("  attempt %d", a.N), withCause(a.Status, a.Cause), node, took(a.StartedAt, a.EndedAt), exitCode(a.Status, a.ExitCode))
+			row(w, "", fmt.Sprintf("  attempt %d", a.N), withCause(a.Status, a.Cause), node, took(a.StartedAt, a.EndedAt), exitCode(a.Status, a.ExitCode), cpuTime(a.CPUTime), memory(a.PeakMemory))
 			for _, step := range a.Steps {
-				row(w, "", "    "+step.Name, step.Status, "", took(step.StartedAt, step.EndedAt), exitCode(step.Status, step.ExitCode))
+				row(w, "", "    "+step.Name, stepStatus(step), "", took(step.StartedAt, step.EndedAt), exitCode(step.Status, step.ExitCode), cpuTime(step.CPUTime), memory(step.PeakMemory))
 			}
 		}
 	}
@@ -108,6 +110,32 @@ func withCause(status fsm.Status, cause fsm.Cause) string {
 		return string(status)
 	}
 	return fmt.Sprintf("%s (%s)", status, cause)
+}
+
+// stepStatus says how a step ended, and how often it was tried.
+func stepStatus(s fsm.StepResult) string {
+	text := withCause(s.Status, s.Cause)
+	if s.Allowed {
+		text += ", allowed"
+	}
+	if s.Tries > 1 {
+		text += fmt.Sprintf(", %d tries", s.Tries)
+	}
+	return text
+}
+
+func cpuTime(d time.Duration) string {
+	if d == 0 {
+		return ""
+	}
+	return d.Round(10 * time.Millisecond).String()
+}
+
+func memory(bytes int64) string {
+	if bytes == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%.0f MiB", float64(bytes)/(1<<20))
 }
 
 func exitCode(status fsm.Status, code int) string {

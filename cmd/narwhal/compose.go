@@ -16,12 +16,14 @@ import (
 
 	"github.com/codepr/narwhal/agent"
 	"github.com/codepr/narwhal/api"
+	"github.com/codepr/narwhal/blob"
 	"github.com/codepr/narwhal/bundle"
 	"github.com/codepr/narwhal/cluster"
 	"github.com/codepr/narwhal/fsm"
 	"github.com/codepr/narwhal/link"
 	"github.com/codepr/narwhal/replica"
 	"github.com/codepr/narwhal/sched"
+	"github.com/codepr/narwhal/secret"
 )
 
 // runNode is a node, from the bottom to the top:
@@ -64,6 +66,7 @@ func runNode(ctx context.Context, cfg nodeConfig, log *slog.Logger) error {
 	})
 
 	work := newStage(ctx, "work")
+	work.start("freshness", n.fresh.run)
 	work.start("leader", n.lead)
 	if n.publisher != nil {
 		work.start("RabbitMQ", n.publisher.Run)
@@ -108,10 +111,13 @@ type node struct {
 	link       *link.Server
 	nodes      nodes
 	bundles    *bundle.Store
+	secrets    *secret.Box
+	blobs      blobs
 	runner     *workshop        // nil on a witness
 	publisher  *agent.Publisher // nil without RabbitMQ
 	broker     agent.Broker
 	api        *api.Server
+	fresh      *freshness
 	auth       *api.Auth
 }
 
@@ -175,8 +181,14 @@ func (n *node) assemble(leave context.CancelFunc) error {
 	if n.bundles, err = bundle.Open(bundle.Config{Dir: filepath.Join(n.cfg.dataDir, "bundles"), Fetch: n.nodes.fetchBundle}, n.log); err != nil {
 		return err
 	}
+	if n.blobs, err = n.openBlobs(); err != nil {
+		return err
+	}
+	if n.secrets, err = secret.New(id.APISecret); err != nil {
+		return err
+	}
 	if !n.cfg.voterOnly {
-		if n.runner, err = newWorkshop(n.cfg, id, leaders{n.cluster}, n.cluster, n.bundles, n.log.With("part", "runner")); err != nil {
+		if err = n.openWorkshop(id); err != nil {
 			return err
 		}
 	}
@@ -187,6 +199,35 @@ func (n *node) assemble(leave context.CancelFunc) error {
 		}
 	}
 	return n.buildAPI(leave)
+}
+
+// openBlobs opens the store of what jobs leave.
+func (n *node) openBlobs() (blobs, error) {
+	store, err := blob.Open(blob.Config{
+		Dir: filepath.Join(n.cfg.dataDir, "blobs"), Budget: n.cfg.blobBytes, Limit: maxBlob, Fetch: n.nodes.fetchBlob,
+	}, n.log)
+	return blobs{Store: store, peers: others(n.cluster), nodes: n.nodes}, err
+}
+
+// maxBlob is the most bytes of one archive.
+const maxBlob = 4 << 30
+
+// openWorkshop makes what runs jobs.
+func (n *node) openWorkshop(id cluster.Identity) error {
+	log := n.log.With("part", "runner")
+	stream, err := link.NewClient(link.ClientConfig{
+		Leaders: leaders{n.cluster}, Log: log,
+		Dial: func(ctx context.Context, id fsm.NodeID) (net.Conn, error) {
+			return n.cluster.DialNode(ctx, string(id), alpnLink)
+		},
+	})
+	if err != nil {
+		return err
+	}
+	n.runner, err = newWorkshop(n.cfg, id, surroundings{
+		leader: stream, bundles: n.bundles, secrets: n.secrets, blobs: n.blobs, caches: cacheIndex{leaders{n.cluster}, n.nodes},
+	}, log)
+	return err
 }
 
 func (n *node) buildAPI(leave context.CancelFunc) error {
@@ -200,7 +241,8 @@ func (n *node) buildAPI(leave context.CancelFunc) error {
 	if err != nil {
 		return err
 	}
-	v := view{Cluster: n.cluster, drain: n.drain, resume: n.resume, left: leave}
+	n.fresh = &freshness{cluster: n.cluster, replica: n.replica, leader: n.nodes.index}
+	v := view{Cluster: n.cluster, fresh: n.fresh, drain: n.drain, resume: n.resume, left: leave}
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(api.NewCollector(n.replica, v), collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	n.api, err = api.New(api.Config{
@@ -208,7 +250,7 @@ func (n *node) buildAPI(leave context.CancelFunc) error {
 		Check: func(c fsm.Commit) error { return agent.CheckCommit(c, n.cfg.protocols) },
 	}, api.Deps{
 		State: n.replica, Proposer: n.proposer, Cluster: v, Transport: n.nodes, Logs: n.logs(),
-		Explainer: explainer{n.dispatcher}, Bundles: bundles{n.bundles}, Auth: n.auth,
+		Explainer: explainer{n.dispatcher}, Bundles: bundles{n.bundles}, Blobs: n.blobs, Sealer: n.secrets, Auth: n.auth,
 		Hooks: hooks, HooksAnywhere: n.publisher != nil,
 		Metrics: promhttp.HandlerFor(registry, promhttp.HandlerOpts{}),
 	}, n.log.With("part", "api"))

@@ -17,7 +17,7 @@ func jobsCommand() *cobra.Command {
 	var status string
 	var build, before uint64
 	cmd := &cobra.Command{Use: "jobs", Short: "List jobs, the newest build's first", Args: cobra.NoArgs}
-	cmd.Flags().StringVar(&status, "status", "", "only with this `status`: blocked, queued, assigned, running, passed, failed, errored or canceled")
+	cmd.Flags().StringVar(&status, "status", "", "only with this `status`: blocked, held, queued, assigned, running, passed, failed, errored, canceled or skipped")
 	cmd.Flags().StringVar(&f.Node, "node", "", "only on this `node`, by its ID or name")
 	cmd.Flags().Uint64Var(&build, "build", 0, "only of this `build`")
 	cmd.Flags().Uint64Var(&before, "before", 0, "only of builds older than the `build` of this number")

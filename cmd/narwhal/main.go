@@ -92,6 +92,7 @@ func newRoot() *cobra.Command {
 	})
 	root.AddCommand(nodeCommand(), agentCommand(), recoverCommand(), superviseCommand())
 	root.AddCommand(clientCommands()...)
+	root.AddCommand(fileCommands()...)
 	root.InitDefaultCompletionCmd()
 	for _, cmd := range root.Commands() {
 		checkUsage(cmd)

@@ -48,10 +48,12 @@ type nodeConfig struct {
 	heartbeat, suspect, lost time.Duration
 	grace                    time.Duration
 	logLimit, keepLogs       string
+	keepFiles                string
 	log                      logConfig
 
 	offered             pipeline.Resources // of cpu, memory and disk; 0 where not given
 	logBytes, keepBytes int64              // of logLimit and keepLogs
+	blobBytes           int64              // of keepFiles
 }
 
 func nodeCommand() *cobra.Command {
@@ -113,6 +115,7 @@ func (c *nodeConfig) flags(f *pflag.FlagSet) {
 	f.DurationVar(&c.lost, "lost-after", link.DefaultLost, "how long a node may be silent until its jobs run elsewhere")
 	f.DurationVar(&c.grace, "stop-grace", 10*time.Second, "how long a step has after TERM until KILL")
 	f.StringVar(&c.logLimit, "log-limit", "64Mi", "the `size` at which a job's log is cut")
+	f.StringVar(&c.keepFiles, "keep-files", "20Gi", "the `size` of caches and artifacts that this node keeps")
 	f.StringVar(&c.keepLogs, "keep-logs", "10Gi", "the `size` of ended jobs' logs that this node keeps")
 	c.log.flags(f)
 }
@@ -186,6 +189,7 @@ func (c *nodeConfig) sizes() error {
 		{"--memory", c.memory, &c.offered.Memory, pipeline.ParseSize},
 		{"--disk", c.disk, &c.offered.Disk, pipeline.ParseSize},
 		{"--log-limit", c.logLimit, &c.logBytes, pipeline.ParseSize},
+		{"--keep-files", c.keepFiles, &c.blobBytes, pipeline.ParseSize},
 		{"--keep-logs", c.keepLogs, &c.keepBytes, pipeline.ParseSize},
 	} {
 		if given.text == "" {

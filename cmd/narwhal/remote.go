@@ -22,8 +22,8 @@ import (
 // clientCommands are the commands that talk to a node.
 func clientCommands() []*cobra.Command {
 	return []*cobra.Command{
-		pushCommand(), buildsCommand(), buildCommand(), jobsCommand(), logsCommand(), cancelCommand(), retryCommand(),
-		nodesCommand(), statusCommand(), whyCommand(), drainCommand(), leaveCommand(), versionCommand(),
+		pushCommand(), buildsCommand(), buildCommand(), jobsCommand(), logsCommand(), cancelCommand(), retryCommand(), approveCommand(), rejectCommand(),
+		artifactsCommand(), secretCommand(), registryCommand(), nodesCommand(), statusCommand(), whyCommand(), drainCommand(), leaveCommand(), versionCommand(),
 	}
 }
 

@@ -8,18 +8,27 @@ import (
 	"github.com/codepr/narwhal/supervise"
 )
 
-// superviseCommand is what runs as the first process of a job's container. It is
+// superviseCommand is what runs as the first process of a job's containers. It is
 // no command for people.
 func superviseCommand() *cobra.Command {
-	return &cobra.Command{
+	var satellite string
+	cmd := &cobra.Command{
 		Use:    "supervise DIR",
 		Hidden: true,
 		Args:   cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if code := supervise.Main(cmd.Context(), args[0], os.Environ()); code != 0 {
+			var code int
+			if satellite == "" {
+				code = supervise.Main(cmd.Context(), args[0], os.Environ())
+			} else {
+				code = supervise.Satellite(cmd.Context(), satellite, args[0], os.Environ())
+			}
+			if code != 0 {
 				return exitError{code: code}
 			}
 			return nil
 		},
 	}
+	cmd.Flags().StringVar(&satellite, "satellite", "", "run the steps that the job's own first process sends to this name")
+	return cmd
 }

@@ -8,14 +8,12 @@ import (
 	"io"
 	"iter"
 	"log/slog"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
 	"time"
 
-	"github.com/codepr/narwhal/bundle"
 	"github.com/codepr/narwhal/checkout"
 	"github.com/codepr/narwhal/cluster"
 	"github.com/codepr/narwhal/executor"
@@ -24,6 +22,7 @@ import (
 	"github.com/codepr/narwhal/link"
 	"github.com/codepr/narwhal/pipeline"
 	"github.com/codepr/narwhal/runner"
+	"github.com/codepr/narwhal/secret"
 )
 
 // workshop is where jobs are run: the runner and what it works with.
@@ -34,7 +33,19 @@ type workshop struct {
 	log      *slog.Logger
 }
 
-func newWorkshop(cfg nodeConfig, id cluster.Identity, who leaders, c *cluster.Cluster, store *bundle.Store, log *slog.Logger) (*workshop, error) {
+// surroundings are what a workshop reaches outside of this machine's disk and
+// engine.
+type surroundings struct {
+	leader  runner.Leader
+	bundles checkout.BundleSource
+	secrets *secret.Box
+	blobs   runner.Blobs
+	caches  runner.Caches
+	// adjust changes what a plan brought; nil leaves it.
+	adjust func(*pipeline.Pipeline) error
+}
+
+func newWorkshop(cfg nodeConfig, id cluster.Identity, around surroundings, log *slog.Logger) (*workshop, error) {
 	capacity, err := cfg.capacity()
 	if err != nil {
 		return nil, err
@@ -45,7 +56,7 @@ func newWorkshop(cfg nodeConfig, id cluster.Identity, who leaders, c *cluster.Cl
 	}
 	w := &workshop{log: log}
 	w.mirrors, err = checkout.Open(checkout.Config{
-		Dir: filepath.Join(cfg.dataDir, "mirrors"), Protocols: cfg.protocols, Bundles: store, Env: gitEnvironment(),
+		Dir: filepath.Join(cfg.dataDir, "mirrors"), Protocols: cfg.protocols, Bundles: around.bundles, Env: gitEnvironment(),
 	}, log)
 	if err != nil {
 		return nil, err
@@ -56,16 +67,6 @@ func newWorkshop(cfg nodeConfig, id cluster.Identity, who leaders, c *cluster.Cl
 		return nil, err
 	}
 	w.executor = exec
-	stream, err := link.NewClient(link.ClientConfig{
-		Leaders: who, Log: log,
-		Dial: func(ctx context.Context, id fsm.NodeID) (net.Conn, error) {
-			return c.DialNode(ctx, string(id), alpnLink)
-		},
-	})
-	if err != nil {
-		w.Close()
-		return nil, err
-	}
 	lease := cfg.lost * 4 / 5
 	w.Runner, err = runner.New(runner.Config{
 		Dir: cfg.dataDir, Cluster: id.ClusterID, URL: cfg.url, DefaultImage: cfg.defaultImage,
@@ -73,10 +74,10 @@ func newWorkshop(cfg nodeConfig, id cluster.Identity, who leaders, c *cluster.Cl
 			ID: fsm.NodeID(id.NodeID), Name: cfg.name, Incarnation: id.Incarnation, Capacity: capacity,
 			Labels: runner.Labels(cfg.name, labels), Executor: exec.Name(), Version: version,
 		},
-		Leader: stream, Checkout: w.mirrors, Executor: exec, Load: runner.Sampler(cfg.dataDir), Log: log,
+		Leader: around.leader, Checkout: w.mirrors, Executor: exec, Load: runner.Sampler(cfg.dataDir), Log: log,
 		LeaveRunning: exec.Name() == "docker",
 		Beat:         min(link.DefaultBeat, cfg.suspect/3), Lease: lease, FenceGrace: cfg.lost / 10, Lost: cfg.lost, Grace: cfg.grace,
-		LogBytes: cfg.keepBytes,
+		LogBytes: cfg.keepBytes, Unseal: around.secrets.Open, Blobs: around.blobs, Caches: around.caches, Adjust: around.adjust,
 	})
 	if err != nil {
 		w.Close()

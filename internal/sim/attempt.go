@@ -41,6 +41,11 @@ func (r *nodeRunner) run(a *nodeAttempt) {
 func (m *member) startContainer(ref fsm.AttemptRef) *container {
 	w := m.w
 	c := &container{m: m, ref: ref}
+	if w.hangs(ref) {
+		m.disk.containers = append(m.disk.containers, c)
+		w.check.started(c)
+		return c
+	}
 	m.disk.containers = append(m.disk.containers, c)
 	w.check.started(c)
 	o := w.jobOutcome()

@@ -28,6 +28,15 @@ type Bugs struct {
 	CommandSkipped     bool // one node skips a command it does not know
 	SnapshotAheadOfLog bool // a restored node believes to have one entry more than it has
 
+	// Of what a file asks for.
+	GroupsUnbounded     bool // a concurrency group's limit is not kept
+	ReplacesNobody      bool // cancel_in_progress is not kept
+	HeldForNobody       bool // a manual job is not held
+	AllowedCounts       bool // a failure that is allowed fails the build
+	SchedulesRepeat     bool // that a time of the clock was dealt with is not noticed
+	NothingExpires      bool // a job that hangs is waited for
+	TimeoutsByWallClock bool
+
 	// Of the leader.
 	LeasesNotRearmed    bool // a new leader waits for nobody: who never comes is never lost
 	LeasesByWallClock   bool
@@ -67,6 +76,8 @@ func (b *Bugs) rewrite(v *voter, index uint64, commands []fsm.Command) []fsm.Com
 		switch {
 		case c.AddBuild != nil && b.NoDedupe:
 			c.AddBuild.Key = fmt.Sprintf("%s at %d", c.AddBuild.Key, index)
+		case c.FireSchedule != nil && b.SchedulesRepeat:
+			c.FireSchedule.Due = c.FireSchedule.Due.Add(time.Duration(index))
 		case c.CancelBuild != nil && b.CommandSkipped && v.m.id == "n2":
 			c.CancelBuild.Build = 0
 		case c.FinishAttempt != nil:
@@ -100,7 +111,21 @@ func (b *Bugs) rewriteFinish(v *voter, f *fsm.FinishAttempt, out []fsm.Command) 
 			if b.PolicyDropped {
 				p.Jobs[i].OnNodeLoss = pipeline.NodeLossRerun
 			}
+			b.rewriteFormat(&p.Jobs[i])
 		}
 	}
 	return out
+}
+
+func (b *Bugs) rewriteFormat(j *pipeline.Job) {
+	if c := j.Concurrency; c != nil {
+		next := *c
+		if b.GroupsUnbounded {
+			next.Limit = 1000
+		}
+		next.CancelInProgress = next.CancelInProgress && !b.ReplacesNobody
+		j.Concurrency = &next
+	}
+	j.When.Manual = j.When.Manual && !b.HeldForNobody
+	j.AllowFailure = j.AllowFailure && !b.AllowedCounts
 }

@@ -24,6 +24,12 @@ type check struct {
 	fenced  map[fsm.AttemptRef]bool
 	loose   map[*container]time.Duration // since when it runs on against the leader's word
 	given   map[fsm.AttemptRef]*term     // for the bug WorkOncePerLeader
+
+	approved  map[fsm.JobID]bool // a person has, or is about to
+	startedAt map[fsm.AttemptRef]time.Duration
+	expired   map[fsm.AttemptRef]bool
+	fired     map[firing]fsm.BuildID
+	since     map[string]time.Time // that a repository has a schedule, by the state's time
 }
 
 // hashEvery is how often states of an equal index are hashed and compared: what
@@ -36,6 +42,8 @@ func newCheck(w *world) check {
 		bySHA: make(map[string]fsm.BuildID), ended: make(map[fsm.BuildID]int),
 		begun: make(map[fsm.AttemptRef]fsm.NodeID), truth: make(map[fsm.AttemptRef]fsm.Outcome), told: make(map[fsm.AttemptRef]fsm.Outcome),
 		given: make(map[fsm.AttemptRef]*term), refused: make(map[fsm.AttemptRef]bool), fenced: make(map[fsm.AttemptRef]bool), loose: make(map[*container]time.Duration),
+		approved: make(map[fsm.JobID]bool), startedAt: make(map[fsm.AttemptRef]time.Duration), expired: make(map[fsm.AttemptRef]bool),
+		fired: make(map[firing]fsm.BuildID), since: make(map[string]time.Time),
 	}
 }
 
@@ -58,7 +66,15 @@ func (c *check) applied(m *member, index uint64, before, next *fsm.State, comman
 		if f := commands[i].FinishAttempt; f != nil && results[i].Err == nil {
 			c.disowned(before, f)
 		}
+		if e := commands[i].ExpireAttempt; e != nil && results[i].Err == nil {
+			c.expires(before, e)
+		}
+		if f := commands[i].FireSchedule; f != nil {
+			c.fires(index, f, results[i])
+		}
 	}
+	c.groups(index, next)
+	c.schedules(next)
 	for n := range next.Nodes() {
 		if r, has := n.Reserved, n.Capacity; r.CPU > has.CPU || r.Memory > has.Memory || r.Disk > has.Disk {
 			if old, ok := before.Node(n.ID); ok && old.Capacity == has {
@@ -99,6 +115,7 @@ func (c *check) compare(m *member, s *fsm.State, now bool) {
 
 func (c *check) build(index uint64, old, b *fsm.Build) {
 	switch {
+	case old == nil && b.Commit.Event == fsm.EventSchedule: // see fires
 	case old == nil && b.RetryOf == 0:
 		if was, ok := c.bySHA[b.Commit.SHA]; ok {
 			c.w.fail("index %d: commit %s is built twice, as %d and %d", index, b.Commit.SHA, was, b.ID)
@@ -115,6 +132,7 @@ func (c *check) build(index uint64, old, b *fsm.Build) {
 }
 
 func (c *check) job(index uint64, old, j *fsm.Job) {
+	c.held(index, old, j)
 	if old == nil {
 		return
 	}
@@ -151,8 +169,8 @@ func (c *check) result(index uint64, j *fsm.Job, a fsm.Attempt) {
 		c.w.result.Requeued++
 		return
 	}
-	if a.Cause == fsm.CauseNodeLost {
-		return // lost says what must hold
+	if a.Cause == fsm.CauseNodeLost || c.expired[j.Ref(a)] {
+		return // lost and expires say what must hold
 	}
 	o, ok := c.truth[j.Ref(a)]
 	if !ok || o.Status != a.Status || o.Cause != a.Cause {

@@ -76,7 +76,7 @@ func (c *check) started(ct *container) {
 	if on, ok := c.begun[ct.ref]; ok {
 		c.w.fail("attempt %s is started a second time, on %s; before on %s", ct.ref, ct.m.id, on)
 	}
-	c.begun[ct.ref] = ct.m.id
+	c.begun[ct.ref], c.startedAt[ct.ref] = ct.m.id, c.w.now
 	used := c.planned(ct.ref.Job).Resources.CPU
 	for _, r := range c.running {
 		if r.ref.Job == ct.ref.Job && c.exclusive(ct.ref.Job) {

@@ -38,6 +38,7 @@ func (c *clients) begin(w *world) {
 	for range n {
 		w.after(w.between(0, w.opt.Faults), c.push)
 	}
+	w.after(w.between(time.Second, 4*time.Second), c.decideHeld)
 }
 
 // push is a new commit, of which the cluster is told.
@@ -206,8 +207,10 @@ func (w *world) planOf(sha string) *pipeline.Pipeline {
 				j.Needs = append(j.Needs, string(rune('a'+k)))
 			}
 		}
+		dress(rng, &j)
 		p.Jobs = append(p.Jobs, j)
 	}
+	dressAll(rng, p)
 	w.clients.plans[sha] = p
 	return p
 }

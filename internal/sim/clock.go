@@ -49,8 +49,9 @@ func (w *world) between(lo, hi time.Duration) time.Duration {
 
 func (w *world) chance(p float64) bool { return w.rng.Float64() < p }
 
-// epoch is what a clock that is right shows when a run begins.
-func epoch() time.Time { return time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC) }
+// epoch is what a clock that is right shows when a run begins: schedules come due
+// among the faults.
+func epoch() time.Time { return time.Date(2026, 1, 1, 0, 0, 40, 0, time.UTC) }
 
 // after plans run on the member's own clock; it does not happen when the process
 // has ended by then.

@@ -23,7 +23,7 @@ func (w *world) atRest() bool {
 			return false
 		}
 	}
-	return w.now > w.opt.Faults+5*time.Second
+	return w.now > w.opt.Faults+5*time.Second && w.check.unfired() == ""
 }
 
 // end says what is wrong with the world at rest, or why it never came to rest.
@@ -34,11 +34,15 @@ func (c *check) end() {
 			return
 		}
 	}
+	if what := c.unfired(); what != "" {
+		c.w.fail("in the end %s", what)
+	}
 	for b := range c.newest.Builds(0) {
 		if !b.Status.Terminal() {
 			c.w.fail("in the end %s", c.story(b))
 			return
 		}
+		c.verdict(b)
 		if b.CanceledBy != "" && b.Status != fsm.Canceled && b.Status != fsm.Passed {
 			c.w.fail("build %d was canceled, and is %s", b.ID, b.Status)
 		}
@@ -81,7 +85,7 @@ func (c *check) endMember(m *member) {
 // under which it is known.
 func (c *check) buildOf(d *delivery) *fsm.Build {
 	for b := range c.newest.Builds(0) {
-		if b.Commit.SHA == d.commit.SHA && b.RetryOf == d.retryOf {
+		if b.Commit.SHA == d.commit.SHA && b.RetryOf == d.retryOf && b.Commit.Event == d.commit.Event {
 			return b
 		}
 	}
@@ -127,6 +131,12 @@ func (c *check) trace(index uint64, cmd *fsm.Command, r fsm.Result) {
 		what = fmt.Sprintf("cancel build %d", cmd.CancelBuild.Build)
 	case cmd.UpsertNode != nil:
 		what = fmt.Sprintf("node %s, start %d", cmd.UpsertNode.Node.ID, cmd.UpsertNode.Node.Incarnation)
+	case cmd.DecideJob != nil:
+		what = fmt.Sprintf("decide %s: %v", cmd.DecideJob.Job, cmd.DecideJob.Approve)
+	case cmd.ExpireAttempt != nil:
+		what = "expired " + cmd.ExpireAttempt.Ref.String()
+	case cmd.FireSchedule != nil:
+		what = fmt.Sprintf("schedule of %s at %s: build %d", cmd.FireSchedule.Repo, cmd.FireSchedule.Due.Format(time.TimeOnly), r.Build)
 	case cmd.DrainNode != nil:
 		what = fmt.Sprintf("drain %s: %v", cmd.DrainNode.Node, cmd.DrainNode.Drain)
 	}

@@ -11,11 +11,13 @@ import (
 // term is the leader's memory: the model of sched's Dispatcher around the real
 // leases and decisions.
 type term struct {
-	m        *member
-	leases   *sched.Leases
-	sessions []*session // that have arrived, the newest of each node
-	all      []*session // that have begun
-	closed   bool
+	m         *member
+	leases    *sched.Leases
+	calendar  *sched.Calendar
+	stopwatch *sched.Stopwatch
+	sessions  []*session // that have arrived, the newest of each node
+	all       []*session // that have begun
+	closed    bool
 
 	deciding bool // a round is planned
 	inFlight bool // a round's commands are on their way to the log
@@ -30,7 +32,7 @@ func (m *member) openTerm() {
 	if m.w.opt.Bugs.LeasesNotRearmed {
 		known = fsm.New()
 	}
-	t := &term{m: m, leases: sched.NewLeases(known, suspect, lost, m.leaseClock())}
+	t := &term{m: m, leases: sched.NewLeases(known, suspect, lost, m.leaseClock()), calendar: sched.NewCalendar(), stopwatch: sched.NewStopwatch()}
 	m.lead = t
 	m.w.logf("%s dispatches from index %d", m.id, m.voter.state.Index())
 	t.wake()
@@ -74,9 +76,11 @@ func (t *term) decide() {
 			gone[i].NeverStarted = true
 		}
 	}
-	commands, due := sched.Decide(state, t.fleet(state), gone, w.departed, m.wall())
+	overdue, over := t.overdue(state)
+	see := sched.Sight{Fleet: t.fleet(state), Lost: gone, Overdue: overdue, Departed: w.departed}
+	commands, due := sched.Decide(state, see, t.calendar, m.wall())
 	if len(commands) == 0 {
-		t.sleep(due)
+		t.sleep(due, over)
 		return
 	}
 	w.check.decided(m, state, commands)
@@ -88,6 +92,19 @@ func (t *term) decide() {
 	if m.raftLeader() && m.point("a round is submitted") {
 		return
 	}
+}
+
+func (t *term) overdue(state *fsm.State) ([]fsm.ExpireAttempt, time.Time) {
+	bugs := &t.m.w.opt.Bugs
+	clock := t.m.leaseClock()
+	if bugs.TimeoutsByWallClock {
+		clock = t.m.wall()
+	}
+	overdue, over := t.stopwatch.Overdue(state, clock)
+	if bugs.NothingExpires {
+		return nil, time.Time{}
+	}
+	return overdue, over
 }
 
 func (m *member) raftLeader() bool { return m.w.raft.leader == m }
@@ -102,12 +119,15 @@ func (t *term) fleet(state *fsm.State) sched.Fleet {
 	return f
 }
 
-// sleep wakes the loop at the next lease that runs out or job that comes due.
-func (t *term) sleep(due time.Time) {
+// sleep wakes the loop at the next lease that runs out, attempt whose time is up
+// (over, by the leases' clock) or job that comes due (by the wall clock).
+func (t *term) sleep(due, over time.Time) {
 	now := t.m.leaseClock()
 	wait := time.Minute
-	if next := t.leases.Next(now); !next.IsZero() {
-		wait = min(wait, next.Sub(now))
+	for _, next := range []time.Time{t.leases.Next(now), over} {
+		if !next.IsZero() {
+			wait = min(wait, next.Sub(now))
+		}
 	}
 	if !due.IsZero() {
 		wait = min(wait, due.Sub(t.m.wall()))
@@ -138,7 +158,7 @@ func (t *term) arrive(s *session) {
 		}
 	}
 	t.sessions = append(t.sessions, s)
-	t.leases.Hello(s.id, s.hello.Node.Incarnation, s.hello.Have, t.m.leaseClock())
+	t.leases.Hello(s.hello, t.m.leaseClock())
 	t.wake()
 }
 

@@ -104,7 +104,7 @@ func (s *session) arrive() {
 func (s *session) take(up *link.Up) {
 	m := s.t.m
 	if up.Beat != nil {
-		s.t.leases.Beat(s.id, up.Beat.Have, m.leaseClock())
+		s.t.leases.Beat(s.id, up.Beat, m.leaseClock())
 		s.t.wake()
 		s.queue(&link.Down{Beat: up.Beat.Seq})
 	}
@@ -211,19 +211,12 @@ func (s *session) news() *link.Wanted {
 	worked := make(map[fsm.AttemptRef]bool, len(set))
 	for i := range set {
 		if !s.worked[set[i].Ref] && !(bugs.WorkOncePerLeader && s.t.m.w.check.worked(s.t, set[i].Ref)) {
-			set[i].Work = workOf(state, set[i].Ref)
+			set[i].Work = sched.Work(state, set[i].Ref)
 		}
 		worked[set[i].Ref] = true
 	}
 	s.worked = worked
 	return &link.Wanted{Index: state.Index(), Attempts: set}
-}
-
-// workOf is sched's work.
-func workOf(s *fsm.State, ref fsm.AttemptRef) *link.Work {
-	j, _ := s.Job(ref.Job)
-	b, _ := s.Build(ref.Job.Build)
-	return &link.Work{Kind: j.Kind, Name: j.Name, Commit: b.Commit, Spec: j.Spec}
 }
 
 func (s *session) ended() {

@@ -39,7 +39,8 @@ func TestSeeds(t *testing.T) {
 	sum := run(t)
 	t.Logf("%+v", sum)
 	for what, n := range map[string]int{"builds": sum.Builds, "losses": sum.Losses, "requeued": sum.Requeued,
-		"stale": sum.Stale, "expired": sum.Expired, "quarantined": sum.Quarantined, "retried": sum.Retried} {
+		"stale": sum.Stale, "expired": sum.Expired, "quarantined": sum.Quarantined, "retried": sum.Retried,
+		"held": sum.Held, "skipped": sum.Skipped, "replaced": sum.Replaced, "timed out": sum.TimedOut, "fired": sum.Fired} {
 		if *seeds >= 200 && n == 0 {
 			t.Errorf("not one run has seen %s: the simulation does not go there", what)
 		}

@@ -33,13 +33,18 @@ type Result struct {
 	Builds      int // accepted
 	Attempts    int
 	Terms       uint64
-	Losses      int           // attempts whose node was declared lost
-	Requeued    int           // attempts that never began
-	Stale       int           // reports that were refused
-	RanOn       int           // on_node_loss: fail attempts that ran on where the process was down, or just back
-	Expired     int           // attempts that a node ended itself since its lease ran out
-	Quarantined int           // jobs that have lost two nodes
-	Retried     int           // attempts that ended for the infrastructure's causes, and were tried again
+	Losses      int // attempts whose node was declared lost
+	Requeued    int // attempts that never began
+	Stale       int // reports that were refused
+	RanOn       int // on_node_loss: fail attempts that ran on where the process was down, or just back
+	Expired     int // attempts that a node ended itself since its lease ran out
+	Quarantined int // jobs that have lost two nodes
+	Retried     int // attempts that ended for the infrastructure's causes, and were tried again
+	Held        int // jobs that waited for a person
+	Skipped     int
+	Replaced    int           // jobs that gave way to a newer build
+	TimedOut    int           // attempts that the leader declared over
+	Fired       int           // builds that the clock started
 	Took        time.Duration // virtual
 }
 
@@ -56,6 +61,11 @@ func (r *Result) add(o Result) {
 	r.Expired += o.Expired
 	r.Quarantined += o.Quarantined
 	r.Retried += o.Retried
+	r.Held += o.Held
+	r.Skipped += o.Skipped
+	r.Replaced += o.Replaced
+	r.TimedOut += o.TimedOut
+	r.Fired += o.Fired
 	r.Took += o.Took
 }
 

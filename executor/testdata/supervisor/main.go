@@ -11,9 +11,14 @@ import (
 )
 
 func main() {
-	if len(os.Args) != 3 || os.Args[1] != "supervise" {
-		fmt.Fprintln(os.Stderr, "usage: supervisor supervise DIR")
+	args := os.Args[1:]
+	switch {
+	case len(args) == 2 && args[0] == "supervise":
+		os.Exit(supervise.Main(context.Background(), args[1], os.Environ()))
+	case len(args) == 4 && args[0] == "supervise" && args[1] == "--satellite":
+		os.Exit(supervise.Satellite(context.Background(), args[2], args[3], os.Environ()))
+	default:
+		fmt.Fprintln(os.Stderr, "usage: supervisor supervise [--satellite NAME] DIR")
 		os.Exit(2)
 	}
-	os.Exit(supervise.Main(context.Background(), os.Args[2], os.Environ()))
 }

@@ -1,18 +1,19 @@
-// Command bench runs one benchmark of whole clusters, three real nodes on this
-// machine with fsync on, and prints its figures as key=value on standard output;
-// what it does goes to standard error. BENCH is latency, throughput, failover,
-// starved or idle. It asserts nothing: machines differ.
+// Command bench runs one benchmark and prints its figures as key=value on standard
+// output; what it does goes to standard error. Most are of whole clusters: three
+// real nodes on this machine, with fsync on. It asserts nothing: machines differ.
 package main
 
 import (
 	"context"
 	"fmt"
+	"maps"
 	"math"
 	"os"
 	"os/signal"
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -22,13 +23,22 @@ import (
 	"github.com/codepr/narwhal/internal/lab"
 )
 
-var benches = map[string]func(context.Context, *bench) error{
-	"latency": latency, "throughput": throughput, "failover": failover, "starved": starved, "idle": idle,
+// benchmark is one that can be asked for.
+type benchmark struct {
+	executor string // of the cluster's nodes; empty needs no cluster
+	run      func(context.Context, *bench) error
+}
+
+var benches = map[string]benchmark{
+	"latency": {"process", latency}, "throughput": {"process", throughput}, "failover": {"process", failover},
+	"starved": {"process", starved}, "idle": {"process", idle},
+	"steps": {"docker", steps}, "docker": {"docker", containers}, "cancel": {"docker", cancel}, "logs": {"docker", logs},
+	"checkout": {"", checkouts}, "cache": {"", caches},
 }
 
 func main() {
-	if len(os.Args) != 2 || benches[os.Args[1]] == nil {
-		fmt.Fprintln(os.Stderr, "bench: want one of latency, throughput, failover, starved, idle")
+	if len(os.Args) != 2 || benches[os.Args[1]].run == nil {
+		fmt.Fprintln(os.Stderr, "bench: want one of", strings.Join(slices.Sorted(maps.Keys(benches)), ", "))
 		os.Exit(2)
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
@@ -54,13 +64,20 @@ func run(ctx context.Context, name string) (err error) {
 		return err
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
+	b := &bench{dir: dir}
+	if b.repo, err = lab.NewRepository(filepath.Join(dir, "repository"), "bench/small"); err != nil {
+		return err
+	}
+	if benches[name].executor == "" {
+		return benches[name].run(ctx, b)
+	}
 	say("building narwhal")
 	binary := filepath.Join(dir, "narwhal")
 	if err := lab.Build(ctx, ".", binary); err != nil {
 		return err
 	}
 	say("starting three nodes")
-	l, err := lab.Start(ctx, lab.Options{Binary: binary, Dir: filepath.Join(dir, "nodes")})
+	l, err := lab.Start(ctx, lab.Options{Binary: binary, Dir: filepath.Join(dir, "nodes"), Executor: benches[name].executor})
 	if err != nil {
 		return err
 	}
@@ -69,14 +86,11 @@ func run(ctx context.Context, name string) (err error) {
 			err = closed
 		}
 	}()
-	b := &bench{lab: l, dir: dir}
+	b.lab = l
 	if b.client, err = l.Client(); err != nil {
 		return err
 	}
-	if b.repo, err = lab.NewRepository(filepath.Join(dir, "repository"), "bench/small"); err != nil {
-		return err
-	}
-	return benches[name](ctx, b)
+	return benches[name].run(ctx, b)
 }
 
 func say(format string, args ...any) { fmt.Fprintf(os.Stderr, "bench: "+format+"\n", args...) }

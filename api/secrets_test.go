@@ -1,0 +1,128 @@
+package api_test
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/codepr/narwhal/api"
+	"github.com/codepr/narwhal/fsm"
+	"github.com/codepr/narwhal/pipeline"
+	"github.com/codepr/narwhal/secret"
+)
+
+type secretPage struct{ Secrets []api.Secret }
+
+func TestSecrets(t *testing.T) {
+	w := newWorld(t, nil, "a", "b")
+	n := w.nodes["a"]
+	const value = "swordfish-and-more"
+	n.call("PUT", "/api/v1/secrets/TOKEN?repo=acme/api", `{"value":"`+value+`"}`).want(204)
+	n.call("PUT", "/api/v1/secrets/TOKEN", `{"value":"of all"}`).want(204)
+	n.call("PUT", "/api/v1/registries/r.example.org:5000?repo=acme/web", `{"username":"ci","password":"`+value+`"}`).want(204)
+
+	// At another node, which follows the log.
+	var page secretPage
+	listed := w.nodes["b"].call("GET", "/api/v1/secrets", "").want(200)
+	listed.into(&page)
+	if strings.Contains(listed.body, value) || len(page.Secrets) != 3 {
+		t.Fatalf("listed as %s", listed.body)
+	}
+	page = secretPage{}
+	n.call("GET", "/api/v1/secrets?repo=acme/web", "").want(200).into(&page)
+	if len(page.Secrets) != 2 || page.Secrets[0].Name+page.Secrets[1].Name != "TOKEN" || page.Secrets[1].Registry != "r.example.org:5000" {
+		t.Errorf("acme/web can name %+v", page.Secrets)
+	}
+
+	kept, ok := w.nodes["b"].State().Secret("acme/api", "TOKEN")
+	if !ok || strings.Contains(string(kept.Sealed), value) {
+		t.Fatalf("kept as %+v", kept)
+	}
+	if got, err := box(t).Open("acme/api", "TOKEN", kept.Sealed); err != nil || got != value {
+		t.Errorf("opens as %q, %v", got, err)
+	}
+
+	n.call("DELETE", "/api/v1/secrets/TOKEN?repo=acme/api", "").want(204)
+	n.call("DELETE", "/api/v1/secrets/TOKEN?repo=acme/api", "").wantProblem(404, api.CodeNotFound)
+	n.call("DELETE", "/api/v1/registries/r.example.org:5000", "").wantProblem(404, api.CodeNotFound)
+	n.call("DELETE", "/api/v1/registries/r.example.org:5000?repo=acme/web", "").want(204)
+	page = secretPage{}
+	n.call("GET", "/api/v1/secrets", "").want(200).into(&page)
+	if len(page.Secrets) != 1 || page.Secrets[0].Repo != "" {
+		t.Errorf("left are %+v", page.Secrets)
+	}
+}
+
+func TestSecretsThatAreRefused(t *testing.T) {
+	w := newWorld(t, nil, "a")
+	n := w.nodes["a"]
+	for path, body := range map[string]string{
+		"/secrets/1TOKEN":                                 `{"value":"x"}`,
+		"/secrets/A-B":                                    `{"value":"x"}`,
+		"/secrets/NARWHAL_TOKEN":                          `{"value":"x"}`,
+		"/secrets/registry%2Fdocker.io":                   `{"value":"x"}`,
+		"/secrets/TOKEN":                                  `{"value":""}`,
+		"/secrets/LONG":                                   `{"value":"` + strings.Repeat("x", secret.MaxValue+1) + `"}`,
+		"/registries/-r.example.org":                      `{"username":"a","password":"b"}`,
+		"/registries/r.example.org%2Fpath":                `{"username":"a","password":"b"}`,
+		"/registries/r.example.org":                       `{"username":"a"}`,
+		"/secrets/TOKEN?repo=" + strings.Repeat("x", 201): `{"value":"x"}`,
+	} {
+		if a := n.call("PUT", "/api/v1"+path, body); a.status/100 != 4 {
+			t.Errorf("%s %.40s: status %d", path, body, a.status)
+		}
+	}
+	if n.bare("PUT", "/api/v1/secrets/TOKEN", `{"value":"x"}`).status != 401 {
+		t.Error("a stranger could set a secret")
+	}
+	for range n.State().Secrets() {
+		t.Fatal("one was kept")
+	}
+}
+
+func TestApproveAndReject(t *testing.T) {
+	w := newWorld(t, nil, "a", "b")
+	n := w.nodes["a"]
+	id := w.build()
+	plan := fsm.JobID{Build: id}
+	w.assign(plan, "a")
+	held := func(name string) pipeline.Job {
+		return pipeline.Job{Name: name, When: pipeline.When{Manual: true}, Resources: pipeline.Resources{CPU: 1, Memory: 1}, Steps: []pipeline.Step{{Name: "s"}}}
+	}
+	w.finish(plan, fsm.Outcome{Status: fsm.Passed, Plan: &pipeline.Pipeline{Jobs: []pipeline.Job{held("one"), held("two")}}})
+
+	var j api.Job
+	n.call("GET", "/api/v1/jobs/1.1", "").want(200).into(&j)
+	if j.Status != fsm.Held {
+		t.Fatalf("job is %+v", j)
+	}
+	n.call("POST", "/api/v1/jobs/1.1/approve", "").want(200).into(&j)
+	if j.Status != fsm.Queued || j.ApprovedBy == "" {
+		t.Errorf("approved job is %+v", j)
+	}
+	n.call("POST", "/api/v1/jobs/1.1/approve", "").wantProblem(409, api.CodeConflict)
+	n.call("POST", "/api/v1/jobs/1.2/reject", "").want(200).into(&j)
+	if j.Status != fsm.Canceled || j.Cause != fsm.CauseRejected || !strings.Contains(j.Reason, "rejected") {
+		t.Errorf("rejected job is %+v", j)
+	}
+	n.call("POST", "/api/v1/jobs/1.9/reject", "").wantProblem(404, api.CodeNotFound)
+	n.call("POST", "/api/v1/jobs/x/reject", "").want(422)
+	w.nodes["b"].call("POST", "/api/v1/jobs/1.1/approve", "").want(307)
+}
+
+func TestInputs(t *testing.T) {
+	w := newWorld(t, nil, "a")
+	n := w.nodes["a"]
+	with := func(inputs string) string { return strings.TrimSuffix(newBuild, "}") + `,"inputs":` + inputs + `}` }
+	var b api.Build
+	n.call("POST", "/api/v1/builds", with(`{"level":"debug"}`)).want(201).into(&b)
+	if b.Inputs["level"] != "debug" {
+		t.Errorf("build is %+v", b)
+	}
+	var again api.Build
+	n.call("POST", "/api/v1/builds/1/retry", "").want(201).into(&again)
+	if again.Inputs["level"] != "debug" {
+		t.Errorf("retry is %+v", again)
+	}
+	n.call("POST", "/api/v1/builds", with(`{"":"x"}`)).wantProblem(422, api.CodeInvalid)
+	n.call("POST", "/api/v1/builds", with(`{"a":"`+strings.Repeat("x", 5000)+`"}`)).wantProblem(422, api.CodeInvalid)
+}

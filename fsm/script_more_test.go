@@ -1,0 +1,177 @@
+package fsm
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/codepr/narwhal/pipeline"
+)
+
+// commandMore is command for what came with the whole of the format.
+func (w *world) commandMore(f []string, arg func(int) string, opt lineOptions) Command {
+	switch f[0] {
+	case "approve", "reject": // approve JOB
+		return Command{DecideJob: &DecideJob{Job: w.job(arg(1)), Approve: f[0] == "approve", By: "somebody"}}
+	case "expire": // expire JOB [n=N] [token=I]
+		return Command{ExpireAttempt: &ExpireAttempt{Ref: w.ref(arg(1), opt), Message: "its time was up"}}
+	case "fire": // fire REPO BRANCH EXPR DUE: the clock shows 2026-01-02 at DUE
+		due, err := time.Parse("2006-01-02 15:04:05", "2026-01-02 "+arg(4))
+		w.check(err)
+		return Command{FireSchedule: &FireSchedule{Repo: arg(1), Branch: arg(2), Spec: cron(arg(3), arg(2)), Due: due}}
+	case "secret": // secret REPO NAME VALUE; "-" is for all repositories
+		return Command{SetSecret: &SetSecret{Secret: Secret{Repo: repo(arg(1)), Name: arg(2), Sealed: []byte(arg(3)), By: "somebody"}}}
+	case "forget": // forget REPO NAME: of a secret
+		return Command{RemoveSecret: &RemoveSecret{Repo: repo(arg(1)), Name: arg(2)}}
+	case "save": // save REPO SCOPE KEY DIGEST
+		return Command{SaveCache: &SaveCache{Entry: CacheEntry{Repo: arg(1), Scope: arg(2), Key: arg(3), Blob: Blob{Digest: arg(4), Size: 1}}}}
+	case "use": // use REPO SCOPE KEY
+		return Command{UseCache: &UseCache{Repo: arg(1), Scope: arg(2), Key: arg(3)}}
+	case "drop": // drop REPO SCOPE KEY DIGEST
+		return Command{DropCache: &DropCache{Repo: arg(1), Scope: arg(2), Key: arg(3), Digest: arg(4)}}
+	}
+	w.t.Fatalf("unknown line %q", strings.Join(f, " "))
+	return Command{}
+}
+
+// metaStore is meta for questions about what is kept beside builds.
+func (w *world) metaStore(f []string) (func() string, bool) {
+	switch f[0] {
+	case "secret?": // secret? REPO NAME
+		return func() string {
+			s, ok := w.state.Secret(f[1], f[2])
+			if !ok {
+				return "none\n"
+			}
+			return fmt.Sprintf("%s of %q: %s\n", s.Name, s.Repo, s.Sealed)
+		}, true
+	case "cache?": // cache? REPO SCOPE,… KEY [PREFIX,…]
+		return func() string {
+			var prefixes []string
+			if len(f) > 4 {
+				prefixes = strings.Split(f[4], ",")
+			}
+			e, ok := w.state.Cache(f[1], strings.Split(f[2], ","), f[3], prefixes)
+			if !ok {
+				return "none\n"
+			}
+			return fmt.Sprintf("%s %s: %s\n", e.Scope, e.Key, e.Blob.Digest)
+		}, true
+	case "schedules":
+		return func() string {
+			var b strings.Builder
+			for s := range w.state.Schedules() {
+				fmt.Fprintf(&b, "%s %s %s: %s of build %d, last %s\n", s.Repo, s.Branch, s.Spec.Cron, s.Commit.SHA, s.Build, s.Last.Format(time.TimeOnly))
+			}
+			return b.String()
+		}, true
+	case "build?": // build? ID
+		return func() string {
+			id, err := strconv.ParseUint(f[1], 10, 64)
+			w.check(err)
+			b, ok := w.state.Build(BuildID(id))
+			if !ok {
+				return "none\n"
+			}
+			return fmt.Sprintf("build %d: %s %s %s inputs %v\n", b.ID, b.Commit.Event, b.Commit.SHA, b.Commit.Ref, b.Inputs)
+		}, true
+	case "slots": // slots GROUP
+		return func() string {
+			taken := w.state.Slots(f[1])
+			return fmt.Sprintf("%v hold group %s\n", taken.Holders, f[1])
+		}, true
+	}
+	return nil, false
+}
+
+// trait reads what a job is beside its name and needs.
+func trait(j *pipeline.Job, text string) {
+	name, value, _ := strings.Cut(text, "=")
+	parts := strings.Split(value, "/")
+	switch name {
+	case "":
+	case "skip":
+		j.Skip = "its when asks for " + value
+	case "manual":
+		j.When.Manual = true
+	case "on_failure", "always":
+		j.When.On = pipeline.RunOn(name)
+	case "allow":
+		j.AllowFailure = true
+	case "group": // group=NAME/LIMIT[/cancel][/build]
+		j.Concurrency = &pipeline.Concurrency{Group: parts[0]}
+		_, _ = fmt.Sscan(parts[1], &j.Concurrency.Limit)
+		for _, p := range parts[2:] {
+			j.Concurrency.CancelInProgress = j.Concurrency.CancelInProgress || p == "cancel"
+			j.Concurrency.PerBuild = j.Concurrency.PerBuild || p == "build"
+		}
+	case "retry": // retry=MAX[/CLASS+…][/EXIT+…][/BACKOFF]
+		j.Retry = retryOf(parts)
+	default:
+		panic("unknown trait " + text)
+	}
+}
+
+func retryOf(parts []string) *pipeline.Retry {
+	r := &pipeline.Retry{}
+	_, _ = fmt.Sscan(parts[0], &r.Max)
+	if len(parts) > 1 && parts[1] != "" {
+		for _, c := range strings.Split(parts[1], "+") {
+			r.When = append(r.When, pipeline.Class(c))
+		}
+	}
+	if len(parts) > 2 && parts[2] != "" {
+		for _, c := range strings.Split(parts[2], "+") {
+			code, _ := strconv.Atoi(c)
+			r.ExitCodes = append(r.ExitCodes, code)
+		}
+	}
+	if len(parts) > 3 {
+		r.Backoff, _ = time.ParseDuration(parts[3])
+	}
+	return r
+}
+
+func crons(text string) []pipeline.Schedule {
+	var out []pipeline.Schedule
+	for _, word := range strings.Split(text, ",") {
+		expr, branch, found := strings.Cut(word, "@")
+		if !found {
+			branch = "main"
+		}
+		if expr != "" {
+			out = append(out, cron(expr, branch))
+		}
+	}
+	return out
+}
+
+func cron(expr, branch string) pipeline.Schedule {
+	return pipeline.Schedule{Cron: expr, Timezone: "UTC", Branch: branch, Inputs: map[string]string{"by": expr}}
+}
+
+func inputs(text string) map[string]string {
+	k, v, ok := strings.Cut(text, ":")
+	if !ok {
+		return nil
+	}
+	return map[string]string{k: v}
+}
+
+func tests(w *world, text string) *TestReport {
+	if text == "" {
+		return nil
+	}
+	r := &TestReport{}
+	_, err := fmt.Sscanf(text, "%d/%d/%d", &r.Passed, &r.Failed, &r.Skipped)
+	w.check(err)
+	return r
+}
+
+func repo(text string) string {
+	if text == "-" {
+		return ""
+	}
+	return text
+}

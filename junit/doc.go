@@ -1,0 +1,15 @@
+// Package junit owns what JUnit XML reports say: it reads those of the tools that
+// write them, each in its own dialect, and sums them up as an fsm.TestReport. It
+// is pure: where reports lie and who may read them is not its business.
+//
+// Reports come from jobs, so nothing in one is trusted: size, depth and number are
+// bounded, entities that a report defines are never expanded, and what is kept is
+// cut to what the replicated state can bear. A report that breaks off counts with
+// what it has said until then, and is named in TestReport.Broken.
+//
+// Characters that XML forbids, which tools copy from a test's output all the
+// same, are read as U+FFFD, and so are bytes that are no UTF-8; unknown entities are
+// left as they are written.
+//
+// Start reading at Reports; flaky.go compares two runs.
+package junit

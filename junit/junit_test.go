@@ -1,0 +1,279 @@
+package junit_test
+
+import (
+	"encoding/json"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"testing"
+	"testing/iotest"
+	"time"
+	"unicode/utf8"
+
+	"github.com/codepr/narwhal/fsm"
+	"github.com/codepr/narwhal/junit"
+)
+
+var rewrite = flag.Bool("rewrite", false, "write the golden files anew")
+
+// TestTools reads what each tool writes, hand-written in its dialect.
+func TestTools(t *testing.T) {
+	names, err := filepath.Glob("testdata/*.xml")
+	if err != nil || len(names) < 12 {
+		t.Fatal(names, err)
+	}
+	for _, name := range names {
+		data, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := ""
+		for _, in := range []io.Reader{strings.NewReader(string(data)), iotest.OneByteReader(strings.NewReader(string(data)))} {
+			var r junit.Reports
+			r.Add(filepath.Base(name), in)
+			text, err := json.MarshalIndent(r.Report(), "", "  ")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got != "" && got != string(text)+"\n" {
+				t.Errorf("%s reads otherwise byte by byte:\n%s", name, text)
+			}
+			got = string(text) + "\n"
+		}
+		golden := strings.TrimSuffix(name, ".xml") + ".json"
+		if *rewrite {
+			if err := os.WriteFile(golden, []byte(got), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		want, err := os.ReadFile(golden)
+		if err != nil || got != string(want) {
+			t.Errorf("%s (%v): got\n%s", name, err, got)
+		}
+	}
+}
+
+func parse(t *testing.T, report string) fsm.TestReport {
+	t.Helper()
+	r, err := junit.Parse(strings.NewReader(report))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+func suite(cases string) string { return `<testsuite name="s">` + cases + `</testsuite>` }
+
+func TestTimes(t *testing.T) {
+	for text, want := range map[string]time.Duration{
+		"1.5": 1500 * time.Millisecond, "1,234.5": 1234500 * time.Millisecond, "1,234": 1234 * time.Second, "0,123": 123 * time.Millisecond,
+		"12,5": 12500 * time.Millisecond, "9,234,567.0": 1000 * time.Hour, "": 0, "-1": 0, "NaN": 0, "Inf": 1000 * time.Hour, "1e-3": time.Millisecond,
+		" 2 ": 2 * time.Second, "3s": 3 * time.Second, "soon": 0, "1e999": 0,
+	} {
+		if got := parse(t, suite(`<testcase name="a" time="`+text+`"/>`)).Time; got != want {
+			t.Errorf("%q is %v, want %v", text, got, want)
+		}
+	}
+}
+
+func TestBounds(t *testing.T) {
+	var b strings.Builder
+	text := strings.Repeat("ü", fsm.MaxFailureText)
+	for i := range 200 {
+		fmt.Fprintf(&b, `<testcase name="%d %s" time="%d"><failure message="x">%s</failure></testcase>`, i, strings.Repeat("n", 1000), i%100, text)
+		fmt.Fprintf(&b, `<testcase name="f%d" time="0.1"><flakyFailure>%s</flakyFailure></testcase>`, i, text)
+	}
+	r := parse(t, suite(b.String()))
+	if r.Failed != 200 || r.Passed != 200 || len(r.Failures) != fsm.MaxFailures || len(r.Flaky) != fsm.MaxFlaky || len(r.Slowest) != fsm.MaxSlowest {
+		t.Errorf("%d failed, %d passed; %d, %d, %d are listed", r.Failed, r.Passed, len(r.Failures), len(r.Flaky), len(r.Slowest))
+	}
+	for i, c := range r.Slowest {
+		if c.Text != "" || i > 0 && c.Time > r.Slowest[i-1].Time || c.Time < 95*time.Second {
+			t.Errorf("slowest %d: %v %.20s", i, c.Time, c.Text)
+		}
+	}
+	for _, c := range slices.Concat(r.Failures, r.Flaky) {
+		if len(c.Text) > fsm.MaxFailureText || len(c.Text) < fsm.MaxFailureText-8 || !utf8.ValidString(c.Text) || len(c.Name) > 256 {
+			t.Errorf("%.20s has %d bytes of text", c.Name, len(c.Text))
+		}
+	}
+	if data, err := json.Marshal(r); err != nil || len(data) > 256<<10 {
+		t.Errorf("the report has %d bytes, %v", len(data), err)
+	}
+}
+
+// repeat is text without end, or n of it.
+type repeat struct {
+	text string
+	n    int
+	at   string
+}
+
+func (r *repeat) Read(p []byte) (int, error) {
+	if r.at == "" {
+		if r.n == 0 {
+			return 0, io.EOF
+		}
+		r.n--
+		r.at = r.text
+	}
+	n := copy(p, r.at)
+	r.at = r.at[n:]
+	return n, nil
+}
+
+// endless gives text over and over, in pieces of some size.
+func endless(text string) io.Reader {
+	return &repeat{text: strings.Repeat(text, 1+4096/len(text)), n: -1}
+}
+
+func TestHostileReports(t *testing.T) {
+	laughs := `<!DOCTYPE x [<!ENTITY a "ha"><!ENTITY b "&a;&a;&a;&a;&a;&a;&a;&a;"><!ENTITY c "&b;&b;&b;&b;&b;&b;"><!ENTITY f SYSTEM "file:///etc/passwd">]>`
+	r := parse(t, laughs+suite(`<testcase name="&c;"><failure message="&f;">&c;&c;</failure></testcase>`))
+	if r.Failures[0].Name != "&c;" || r.Failures[0].Text != "&f;\n&c;&c;" {
+		t.Errorf("entities became %+v", r.Failures)
+	}
+	for what, c := range map[string]struct {
+		in   io.Reader
+		want string
+	}{
+		"text without end":       {io.MultiReader(strings.NewReader(`<testsuite><testcase name="a"><failure>`), endless("abc ")), "larger than 33554432 bytes"},
+		"a name without end":     {io.MultiReader(strings.NewReader(`<testsuite><testcase name="`), endless("x")), "tag of it is larger than 1048576"},
+		"attributes without end": {io.MultiReader(strings.NewReader(`<testsuite><testcase `), endless(`a=">" `)), "tag of it is larger than"},
+		"tests without end":      {io.MultiReader(strings.NewReader(`<testsuite>`), endless(`<testcase name="a"/>`)), "more than 100000 tests"},
+		"suites without end":     {endless(`<testsuite>`), "deep"},
+		"depth elsewhere":        {io.MultiReader(strings.NewReader(`<testsuite>`), endless(`<x>`)), "deep"},
+		"depth in a failure":     {io.MultiReader(strings.NewReader(`<testsuite><testcase name="a"><failure>`), endless(`<x>`)), "deep"},
+		"empty":                  {strings.NewReader(""), "empty"},
+		"a page":                 {strings.NewReader("<!DOCTYPE html><html><testsuite/></html>"), "begins with <html>"},
+		"text":                   {strings.NewReader("ok  \tpkg\t0.1s"), "empty"},
+		"UTF-16":                 {strings.NewReader("\xff\xfe<\x00?\x00"), "UTF-16"},
+		"an unknown encoding":    {strings.NewReader(`<?xml version="1.0" encoding="EBCDIC"?><testsuite/>`), `"EBCDIC"`},
+		"breaks off":             {strings.NewReader(`<testsuite><testcase name="a"/><testcase name="b">`), "unexpected EOF"},
+		"breaks off in a tag":    {strings.NewReader(`<testsuite><testcase name="a"/><testca`), "unexpected EOF"},
+	} {
+		if _, err := junit.Parse(c.in); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: want an error with %q, got %v", what, c.want, err)
+		}
+	}
+}
+
+// What is made of a tag is many times its size, so that tags are bounded too.
+func TestMemory(t *testing.T) {
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	_, err := junit.Parse(io.MultiReader(strings.NewReader(`<testsuite><testcase `), endless(`a="b" `)))
+	runtime.ReadMemStats(&after)
+	if taken := after.TotalAlloc - before.TotalAlloc; err == nil || taken > 128<<20 {
+		t.Errorf("%d bytes were taken for a tag without end (%v)", taken, err)
+	}
+}
+
+func TestReports(t *testing.T) {
+	var r junit.Reports
+	if r.Report() != nil {
+		t.Error("a report of nothing")
+	}
+	r.Add("a.xml", strings.NewReader(suite(`<testcase name="ok" time="2"/><testcase name="no"><failure>f</failure></testcase>`)))
+	r.Add("b.xml", strings.NewReader(`<testsuite name="s"><testcase name="ok" time="3"/><testcase name="half"/><testcase name="br`))
+	r.Add("c\n.xml", strings.NewReader("<html/>"))
+	for i := range 30 {
+		r.Broken(fmt.Sprintf("d%d.xml", i), os.ErrPermission)
+	}
+	sum := r.Report()
+	if sum.Passed != 3 || sum.Failed != 1 || sum.Time != 5*time.Second || sum.Slowest[0].Time != 3*time.Second {
+		t.Errorf("%+v", sum)
+	}
+	if len(sum.Broken) != 21 || sum.Broken[0] != "b.xml: it breaks off after 2 tests" || !strings.HasPrefix(sum.Broken[1], "c .xml: it is no JUnit report") ||
+		sum.Broken[20] != "and 12 more" {
+		t.Errorf("%q", sum.Broken)
+	}
+	if again := r.Report(); len(again.Broken) != 21 {
+		t.Errorf("asked again: %q", again.Broken)
+	}
+}
+
+func TestMerge(t *testing.T) {
+	a := parse(t, suite(`<testcase name="a" time="1"/><testcase name="b" time="3"><failure/></testcase><testcase name="s"><skipped/></testcase>`))
+	b := parse(t, suite(`<testcase name="c" time="2"/><testcase name="d"><error>x</error></testcase>`))
+	got := junit.Merge(a, b)
+	names := ""
+	for _, c := range slices.Concat(got.Failures, got.Slowest) {
+		names += c.Name
+	}
+	if got.Passed != 2 || got.Failed != 2 || got.Skipped != 1 || got.Time != 6*time.Second || names != "bdbca" {
+		t.Errorf("%s of %+v", names, got)
+	}
+}
+
+func TestFlaky(t *testing.T) {
+	fail := func(names string) (out string) {
+		for _, n := range strings.Fields(names) {
+			out += `<testcase name="` + n + `"><failure/></testcase>`
+		}
+		return out
+	}
+	pass := func(names string) string { return strings.ReplaceAll(fail(names), "<failure/>", "") }
+	skip := func(names string) string { return strings.ReplaceAll(fail(names), "failure", "skipped") }
+	many := ""
+	for i := range fsm.MaxFailures {
+		many += fmt.Sprint(" m", i)
+	}
+	for what, c := range map[string]struct{ a, b, want string }{
+		"failed, then passed":     {fail("x") + pass("y"), pass("x y"), "x"},
+		"passed, then failed":     {pass("x y"), fail("x") + pass("y"), "x"},
+		"each another":            {fail("x") + pass("y"), fail("y") + pass("x"), "x y"},
+		"failed both times":       {fail("x y"), fail("x") + pass("y"), "y"},
+		"was skipped":             {fail("x") + pass("y"), skip("x") + pass("y"), ""},
+		"was not run":             {fail("x") + pass("y"), pass("y"), ""},
+		"all failures not listed": {fail("x") + pass("y"+many), pass("x") + fail("y"+many), "y" + strings.TrimSuffix(many, " m49")}, // the other one has told all
+		"run again at once":       {fail("x") + pass("x"), fail("x") + pass("x"), "x"},
+		"both passed":             {pass("x"), pass("x"), ""},
+	} {
+		got := ""
+		for _, f := range junit.Flaky(parse(t, suite(c.a)), parse(t, suite(c.b))) {
+			got += " " + f.Name
+		}
+		if strings.TrimSpace(got) != c.want {
+			t.Errorf("%s: got %q, want %q", what, got, c.want)
+		}
+	}
+	broken := parse(t, suite(pass("x y")))
+	broken.Broken = []string{"b.xml: it breaks off"}
+	if got := junit.Flaky(parse(t, suite(fail("x")+pass("y"))), broken); len(got) > 0 {
+		t.Errorf("a run whose reports are not whole made %v flaky", got)
+	}
+}
+
+func FuzzParse(f *testing.F) {
+	names, _ := filepath.Glob("testdata/*.xml")
+	for _, name := range names {
+		data, err := os.ReadFile(name)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(data)
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		r, err := junit.Parse(strings.NewReader(string(data)))
+		again, err2 := junit.Parse(iotest.HalfReader(strings.NewReader(string(data))))
+		one, _ := json.Marshal(r)
+		two, _ := json.Marshal(again)
+		if string(one) != string(two) || (err == nil) != (err2 == nil) {
+			t.Errorf("read twice: %s (%v) and %s (%v)", one, err, two, err2)
+		}
+		if r.Failed < len(r.Failures) || r.Passed < 0 || r.Time < 0 {
+			t.Errorf("%+v", r)
+		}
+		for _, c := range slices.Concat(r.Failures, r.Slowest, r.Flaky) {
+			if !utf8.ValidString(c.Suite+c.Name+c.Text) || len(c.Text) > fsm.MaxFailureText || c.Name == "" {
+				t.Errorf("%+v", c)
+			}
+		}
+	})
+}

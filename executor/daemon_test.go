@@ -18,7 +18,8 @@ import (
 )
 
 // daemon is a Docker engine of the test's own, which touches nothing of the
-// machine's: no firewall, no bridge, no folder but its own.
+// machine's. It has its own network namespace: one that is told to have no default
+// bridge removes the machine's.
 type daemon struct {
 	t       *testing.T
 	dir     string
@@ -31,8 +32,10 @@ func newDaemon(t *testing.T, options ...string) *daemon {
 	if os.Getuid() != 0 || testing.Short() {
 		t.Skip("a second engine takes root, and a while")
 	}
-	if _, err := exec.LookPath("dockerd"); err != nil {
-		t.Skip("there is no dockerd")
+	for _, tool := range []string{"dockerd", "nsenter", "ip"} {
+		if _, err := exec.LookPath(tool); err != nil {
+			t.Skip("there is no " + tool)
+		}
 	}
 	dir, err := os.MkdirTemp("", "nd") // a socket's path must be short
 	if err != nil {
@@ -40,6 +43,9 @@ func newDaemon(t *testing.T, options ...string) *daemon {
 	}
 	d := &daemon{t: t, dir: dir, options: options}
 	t.Cleanup(d.clean)
+	if out, err := exec.CommandContext(t.Context(), "ip", "netns", "add", d.net()).CombinedOutput(); err != nil {
+		t.Fatalf("make network namespace: %v: %s", err, out)
+	}
 	d.start()
 	c := d.client()
 	defer func() { _ = c.Close() }()
@@ -63,6 +69,9 @@ func newDaemon(t *testing.T, options ...string) *daemon {
 }
 
 func (d *daemon) host() string { return "unix://" + filepath.Join(d.dir, "sock") }
+
+// net is the name of its network namespace.
+func (d *daemon) net() string { return "narwhal-" + filepath.Base(d.dir) }
 
 func (d *daemon) client() *client.Client {
 	c, err := client.NewClientWithOpts(client.WithHost(d.host()), client.WithAPIVersionNegotiation())
@@ -91,7 +100,7 @@ func (d *daemon) start() {
 	if err != nil {
 		d.t.Fatal(err)
 	}
-	d.process = exec.Command("dockerd", args...)
+	d.process = exec.Command("nsenter", append([]string{"--net=/run/netns/" + d.net(), "dockerd"}, args...)...)
 	d.process.Stderr = log
 	err = d.process.Start()
 	_ = log.Close()
@@ -136,6 +145,9 @@ func (d *daemon) clean() {
 				}
 			}
 		}
+	}
+	if out, err := exec.Command("ip", "netns", "delete", d.net()).CombinedOutput(); err != nil {
+		d.t.Errorf("remove network namespace: %v: %s", err, out)
 	}
 	var err error
 	for range 100 { // mounts go with the processes that hold them

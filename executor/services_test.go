@@ -114,7 +114,7 @@ func TestServiceThatIsNotReady(t *testing.T) {
 	}{
 		"it dies":      {shell("db", "echo no such table; exit 3", probe(time.Minute)), "service db ended with exit code 3 before it was ready", "no such table"},
 		"it dies late": {shell("db", "sleep 1.5; echo no disk; exit 4", probe(time.Minute)), "service db ended with exit code 4 before it was ready", "no disk"},
-		"it takes too long": {shell("db", "echo replaying; sleep 600", probe(1500*time.Millisecond)),
+		"it takes too long": {shell("db", "echo replaying; sleep 600", probe(4*time.Second)),
 			"service db was not ready within 4s: its ready command", "replaying"},
 		"it dies before its port is open": {shell("db", "sleep 1; echo no port; exit 5", &pipeline.Ready{Port: 9000, Timeout: time.Minute}),
 			"service db ended with exit code 5 before it was ready", "no port"},

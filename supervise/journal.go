@@ -152,8 +152,11 @@ func (r *Record) sound() bool {
 }
 
 func soundOutcome(o *fsm.Outcome) bool {
-	o.Plan = nil // a job that runs steps brings no jobs
+	// A job that runs steps brings no jobs, and which blobs are its own is not for
+	// it to say.
+	o.Plan, o.Artifacts, o.Tests = nil, nil, nil
 	o.Message = clip(o.Message)
+	o.PeakMemory, o.CPUTime = max(o.PeakMemory, 0), max(o.CPUTime, 0)
 	if len(o.Steps) > maxSteps {
 		return false
 	}
@@ -167,6 +170,7 @@ func soundOutcome(o *fsm.Outcome) bool {
 
 func soundStep(s *fsm.StepResult) bool {
 	s.Name = clip(s.Name)
+	s.PeakMemory, s.CPUTime, s.Tries = max(s.PeakMemory, 0), max(s.CPUTime, 0), max(s.Tries, 0)
 	return s.Status.Terminal()
 }
 

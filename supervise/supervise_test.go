@@ -181,8 +181,8 @@ func TestCancel(t *testing.T) {
 		printed string
 	}{
 		"by itself": {"echo up; sleep 600", 143, "0 up\n"},
-		"obedient":  {"trap 'echo tidy; exit 0' TERM; echo up; while :; do sleep 0.05; done", 0, "0 up\n0 tidy\n"},
-		"handler":   {"trap 'echo tidy; exit 3' TERM; echo up; while :; do sleep 0.05; done", 3, "0 up\n0 tidy\n"},
+		"obedient":  {"trap 'echo tidy; exit 0' TERM; sleep 600 & echo up; wait", 0, "0 up\n0 tidy\n"},
+		"handler":   {"trap 'echo tidy; exit 3' TERM; sleep 600 & echo up; wait", 3, "0 up\n0 tidy\n"},
 		"child's":   {"sh -c 'trap \"sleep 0.2; echo tidy; exit 0\" TERM; echo up; sleep 600 & wait' & wait", 143, "0 up\n0 tidy\n"},
 		"ignored":   {"trap '' TERM; echo up; sleep 600; sleep 600", 137, "0 up\n"},
 	} {
@@ -395,7 +395,7 @@ func TestMainRunsTheSpec(t *testing.T) {
 
 func TestHostileJournal(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "journal")
-	text := `{"kind":"end","outcome":{"status":"passed","plan":{"name":"x"},"message":"` + strings.Repeat("m", 9000) + `"}}
+	text := `{"kind":"end","outcome":{"status":"passed","plan":{"name":"x"},"artifacts":{"files":1},"peak_memory":-1,"message":"` + strings.Repeat("m", 9000) + `"}}
 not json
 {"kind":"end","outcome":{"status":"running"}}
 {"kind":"end"}
@@ -410,7 +410,7 @@ not json
 		t.Fatalf("%d records, %v", len(records), err)
 	}
 	o, ok := supervise.Outcome(records)
-	if !ok || o.Plan != nil || o.Status != fsm.Passed || len(o.Message) > 4096 {
+	if !ok || o.Plan != nil || o.Artifacts != nil || o.PeakMemory != 0 || o.Status != fsm.Passed || len(o.Message) > 4096 {
 		t.Errorf("got %+v", o)
 	}
 }

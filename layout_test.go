@@ -38,7 +38,7 @@ var mayImport = map[string][]string{
 	"joblog/mask": {},                                                      // secret values in what is printed
 	"joblog":      {"joblog/mask"},                                         // the log of an attempt, as a file
 	"supervise":   {"archive", "fsm", "pipeline", "joblog", "joblog/mask"}, // a job's first process: its steps
-	"executor":    {"fsm", "link", "joblog", "supervise"},
+	"executor":    {"fsm", "pipeline", "link", "joblog", "supervise"},
 	"checkout":    {"fsm", "pipeline", "bundle"}, // git, from a bare mirror
 	"bundle":      {"fsm", "blob"},               // what `narwhal push` brought
 	"blob":        {"fsm"},                       // a node's store of files, named by what is in them

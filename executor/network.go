@@ -14,6 +14,8 @@ import (
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/filters"
 	"github.com/docker/docker/api/types/network"
+
+	"github.com/codepr/narwhal/fsm"
 )
 
 // networks are the bridges of this node: one for all jobs that have no services,
@@ -154,9 +156,10 @@ func (d *Docker) Local(addr netip.Addr) bool {
 	return false
 }
 
-// RemoveNetwork removes the node's network where no container of the node's is
-// left, also none that an adopting process would start. It is for a process that
-// ends: nobody else would ever do it, and the next Start makes it again.
+// RemoveNetwork removes the node's network, and the empty folders of its secrets
+// and groups, where no container of the node's is left, also none that an adopting
+// process would start. It is for a process that ends: nobody else would ever do it,
+// and the next Start makes them again.
 func (d *Docker) RemoveNetwork(ctx context.Context) error {
 	left, err := d.api.ContainerList(ctx, container.ListOptions{All: true, Filters: d.ours()})
 	if err != nil {
@@ -165,7 +168,8 @@ func (d *Docker) RemoveNetwork(ctx context.Context) error {
 	if len(left) > 0 {
 		return nil
 	}
-	return d.dropNetwork(ctx, d.nodeNetwork())
+	none := func(fsm.AttemptRef) bool { return false }
+	return errors.Join(d.dropNetwork(ctx, d.nodeNetwork()), d.secrets.sweep(none), d.cgroups.sweep(d.groups(), none))
 }
 
 func (d *Docker) dropNetwork(ctx context.Context, name string) error {

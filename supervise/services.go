@@ -44,8 +44,8 @@ func (s Service) await(ctx context.Context) error {
 			_ = conn.Close()
 			return nil
 		}
-		if ctx.Err() == nil || last == nil { // the one that says more than that time is up
-			last = err
+		if slow := net.Error(nil); last == nil || !errors.As(err, &slow) || !slow.Timeout() {
+			last = err // says more than that time is up
 		}
 		if !sleep(ctx, 50*time.Millisecond) {
 			return fmt.Errorf("service %s did not take connections on port %d within %s: %w", s.Name, s.Port, timeout, last)

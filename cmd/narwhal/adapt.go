@@ -213,6 +213,9 @@ func (n nodes) fetchBundle(ctx context.Context, node fsm.NodeID, digest string) 
 	return n.read(ctx, node, api.NodePath(digest), "bundle")
 }
 
+// errNotThere is returned when a node does not have what it was asked for.
+var errNotThere = errors.New("it is not there")
+
 func (n nodes) read(ctx context.Context, node fsm.NodeID, path, what string) (io.ReadCloser, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+string(node)+path, nil)
 	if err != nil {
@@ -222,11 +225,16 @@ func (n nodes) read(ctx context.Context, node fsm.NodeID, path, what string) (io
 	if err != nil {
 		return nil, fmt.Errorf("fetch %s from node %s: %w", what, node, err)
 	}
-	if resp.StatusCode != http.StatusOK {
-		_ = resp.Body.Close()
-		return nil, fmt.Errorf("fetch %s from node %s: it answered %s", what, node, resp.Status)
+	switch resp.StatusCode {
+	case http.StatusOK:
+		return resp.Body, nil
+	case http.StatusNotFound:
+		err = errNotThere
+	default:
+		err = fmt.Errorf("it answered %s", resp.Status)
 	}
-	return resp.Body, nil
+	_ = resp.Body.Close()
+	return nil, fmt.Errorf("fetch %s from node %s: %w", what, node, err)
 }
 
 // bundles is the store as the API uses it.

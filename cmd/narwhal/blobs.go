@@ -25,6 +25,7 @@ import (
 // use it.
 type blobs struct {
 	*blob.Store
+	self fsm.NodeID
 	// peers are other nodes that can take a copy, in the order in which they are asked.
 	peers func(digest string) []fsm.NodeID
 	nodes nodes
@@ -52,12 +53,13 @@ func (b blobs) Fetch(ctx context.Context, want fsm.Blob) (io.ReadCloser, error) 
 
 // Path gives a blob's file, from wherever it is.
 func (b blobs) Path(ctx context.Context, want fsm.Blob) (string, error) {
+	want.Holders = slices.DeleteFunc(slices.Clone(want.Holders), func(id fsm.NodeID) bool { return id == b.self })
 	path, err := b.Store.Path(ctx, want)
 	return path, noBlob(err)
 }
 
 func noBlob(err error) error {
-	if errors.Is(err, blob.ErrNotFound) {
+	if errors.Is(err, blob.ErrNotFound) || errors.Is(err, blob.ErrGone) {
 		return alias{err, []error{api.ErrNoBlob, runner.ErrNoBlob}}
 	}
 	return err
@@ -120,7 +122,11 @@ func others(c *cluster.Cluster) func(digest string) []fsm.NodeID {
 
 // fetchBlob reads a blob from a node that holds it.
 func (n nodes) fetchBlob(ctx context.Context, node fsm.NodeID, digest string) (io.ReadCloser, error) {
-	return n.read(ctx, node, api.BlobPath(digest), "blob")
+	body, err := n.read(ctx, node, api.BlobPath(digest), "blob")
+	if errors.Is(err, errNotThere) {
+		err = fmt.Errorf("%w: %w", blob.ErrNotFound, err)
+	}
+	return body, err
 }
 
 // cacheIndex is the index of caches at the leader, as the runner uses it.

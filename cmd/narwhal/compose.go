@@ -206,7 +206,7 @@ func (n *node) openBlobs() (blobs, error) {
 	store, err := blob.Open(blob.Config{
 		Dir: filepath.Join(n.cfg.dataDir, "blobs"), Budget: n.cfg.blobBytes, Limit: maxBlob, Fetch: n.nodes.fetchBlob,
 	}, n.log)
-	return blobs{Store: store, peers: others(n.cluster), nodes: n.nodes}, err
+	return blobs{Store: store, self: fsm.NodeID(n.cluster.Identity().NodeID), peers: others(n.cluster), nodes: n.nodes}, err
 }
 
 // maxBlob is the most bytes of one archive.

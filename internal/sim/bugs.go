@@ -77,7 +77,7 @@ func (b *Bugs) rewrite(v *voter, index uint64, commands []fsm.Command) []fsm.Com
 		case c.AddBuild != nil && b.NoDedupe:
 			c.AddBuild.Key = fmt.Sprintf("%s at %d", c.AddBuild.Key, index)
 		case c.FireSchedule != nil && b.SchedulesRepeat:
-			c.FireSchedule.Due = c.FireSchedule.Due.Add(time.Duration(index))
+			*c = fireUnnoticed(v, index, c)
 		case c.CancelBuild != nil && b.CommandSkipped && v.m.id == "n2":
 			c.CancelBuild.Build = 0
 		case c.FinishAttempt != nil:
@@ -115,6 +115,18 @@ func (b *Bugs) rewriteFinish(v *voter, f *fsm.FinishAttempt, out []fsm.Command) 
 		}
 	}
 	return out
+}
+
+// fireUnnoticed starts a schedule's build, and nothing else.
+func fireUnnoticed(v *voter, index uint64, c *fsm.Command) fsm.Command {
+	for s := range v.state.Schedules() {
+		if f := c.FireSchedule; s.Repo == f.Repo && s.Last.Before(f.Due) {
+			commit := s.Commit
+			commit.Event = fsm.EventSchedule
+			return fsm.Command{At: c.At, AddBuild: &fsm.AddBuild{Key: fmt.Sprintf("%s at %d", f.Key(), index), Commit: commit}}
+		}
+	}
+	return *c
 }
 
 func (b *Bugs) rewriteFormat(j *pipeline.Job) {

@@ -29,6 +29,7 @@ type check struct {
 	startedAt map[fsm.AttemptRef]time.Duration
 	expired   map[fsm.AttemptRef]bool
 	fired     map[firing]fsm.BuildID
+	clocked   map[string]int       // builds that the clock has started, by repository
 	since     map[string]time.Time // that a repository has a schedule, by the state's time
 }
 
@@ -43,7 +44,7 @@ func newCheck(w *world) check {
 		begun: make(map[fsm.AttemptRef]fsm.NodeID), truth: make(map[fsm.AttemptRef]fsm.Outcome), told: make(map[fsm.AttemptRef]fsm.Outcome),
 		given: make(map[fsm.AttemptRef]*term), refused: make(map[fsm.AttemptRef]bool), fenced: make(map[fsm.AttemptRef]bool), loose: make(map[*container]time.Duration),
 		approved: make(map[fsm.JobID]bool), startedAt: make(map[fsm.AttemptRef]time.Duration), expired: make(map[fsm.AttemptRef]bool),
-		fired: make(map[firing]fsm.BuildID), since: make(map[string]time.Time),
+		fired: make(map[firing]fsm.BuildID), since: make(map[string]time.Time), clocked: make(map[string]int),
 	}
 }
 
@@ -115,7 +116,10 @@ func (c *check) compare(m *member, s *fsm.State, now bool) {
 
 func (c *check) build(index uint64, old, b *fsm.Build) {
 	switch {
-	case old == nil && b.Commit.Event == fsm.EventSchedule: // see fires
+	case old == nil && b.Commit.Event == fsm.EventSchedule:
+		if c.clocked[b.Commit.Repo]++; c.clocked[b.Commit.Repo] > len(dues()) {
+			c.w.fail("index %d: the clock has started %d builds of %s, and it came due %d times", index, c.clocked[b.Commit.Repo], b.Commit.Repo, len(dues()))
+		}
 	case old == nil && b.RetryOf == 0:
 		if was, ok := c.bySHA[b.Commit.SHA]; ok {
 			c.w.fail("index %d: commit %s is built twice, as %d and %d", index, b.Commit.SHA, was, b.ID)

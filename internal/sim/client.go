@@ -18,6 +18,7 @@ type clients struct {
 	open       int // requests that have no answer yet
 	pushed     int
 	plans      map[string]*pipeline.Pipeline // by SHA
+	asked      map[fsm.JobID]bool            // whether to let them go on; no answer has come
 }
 
 // delivery is a commit that a forge tells of, maybe more than once.
@@ -30,7 +31,7 @@ type delivery struct {
 }
 
 func (c *clients) begin(w *world) {
-	c.w, c.plans = w, make(map[string]*pipeline.Pipeline)
+	c.w, c.plans, c.asked = w, make(map[string]*pipeline.Pipeline), make(map[fsm.JobID]bool)
 	n := 6 + w.rng.IntN(12)
 	if w.opt.Calm {
 		n = 2
@@ -178,7 +179,9 @@ func (c *clients) lookAtAll() {
 }
 
 func (c *clients) drain(id fsm.NodeID, on bool) {
-	c.ask(func() fsm.Command { return fsm.Command{DrainNode: &fsm.DrainNode{Node: id, Drain: on, By: "somebody"}} },
+	c.ask(func() fsm.Command {
+		return fsm.Command{DrainNode: &fsm.DrainNode{Node: id, Drain: on && !c.w.mended, By: "somebody"}}
+	},
 		func(r fsm.Result) { c.w.logf("%s is drained: %v %v", id, on, r.Err) })
 }
 

@@ -76,7 +76,7 @@ func (c *clients) decideHeld() {
 	c.w.after(c.w.between(time.Second, 4*time.Second), c.decideHeld)
 	for b := range c.w.check.newest.Builds(0) {
 		for j := range c.w.check.newest.Jobs(b.ID) {
-			if j.Status == fsm.Held {
+			if j.Status == fsm.Held && !c.asked[j.ID] {
 				c.decide(j.ID, c.w.chance(0.8))
 				return
 			}
@@ -85,6 +85,7 @@ func (c *clients) decideHeld() {
 }
 
 func (c *clients) decide(id fsm.JobID, approve bool) {
+	c.asked[id] = true
 	if approve {
 		c.w.check.approved[id] = true // it may be taken although no answer comes
 	}
@@ -92,6 +93,7 @@ func (c *clients) decide(id fsm.JobID, approve bool) {
 		return fsm.Command{DecideJob: &fsm.DecideJob{Job: id, Approve: approve, By: "somebody"}}
 	},
 		func(r fsm.Result) {
+			delete(c.asked, id)
 			if r.Err != nil && !errors.Is(r.Err, fsm.ErrNotHeld) {
 				c.w.fail("the word on %s is refused: %v", id, r.Err)
 			}

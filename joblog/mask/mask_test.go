@@ -78,7 +78,7 @@ func TestNoSecretComesThrough(t *testing.T) {
 		{"a", "b", "c", "\n"},
 		{"p", "ä", "\"", "/", "%", "\n", "\r\n", "<", " ", "'", "𝄞", "\\", "\x00"},
 	}
-	for seed := range uint64(3000) {
+	for seed := range uint64(1000) {
 		r := rand.New(rand.NewPCG(seed, 1))
 		alphabet := alphabets[seed%3]
 		var values []string

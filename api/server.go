@@ -69,6 +69,7 @@ func (s *Server) routes() error {
 
 	s.buildRoutes(api)
 	s.jobRoutes(api)
+	s.scheduleRoutes(api)
 	s.secretRoutes(api)
 	s.testRoutes(api)
 	s.artifactRoutes(api)

@@ -8,7 +8,8 @@
 // Invariants: what a forge, a webhook or a repository says (URLs, refs, SHAs,
 // paths, file names, attributes, submodules) never becomes a git option, a
 // command, a hook or a path outside the folder that it belongs in. Objects in
-// a mirror are never deleted while it lives, since workspaces borrow them. A
+// a mirror are never deleted while it lives, since workspaces borrow them; a whole
+// mirror goes only where no workspace in use borrows from it (evict.go). A
 // pack arrives whole or not at all, so a commit that is there has its tree.
 // One process owns the directory.
 //
@@ -198,7 +199,7 @@ func (s *Mirrors) ObjectsDir(c fsm.Commit) string {
 	if err != nil {
 		return ""
 	}
-	return filepath.Join(m.dir, "objects")
+	return m.objects()
 }
 
 // Have lists the repositories, by Commit.Repo, whose mirror is here.

@@ -41,6 +41,8 @@ type mirror struct {
 
 	refsMu sync.Mutex
 	refs   []ref // for workspaces; nil when they changed
+
+	used, noted time.Time // last use, and what the disk says of it; under Mirrors.mu
 }
 
 // label is what the mirror's folder says about itself: the file narwhal.json.
@@ -96,10 +98,12 @@ func (s *Mirrors) of(c fsm.Commit) (*mirror, error) {
 	if m.remote != r { // it was found at Open, and nobody has it yet
 		m.remote = r
 	}
+	m.noteUse()
 	return m, nil
 }
 
-// scan throws away what is half made, and remembers the rest for Have.
+// scan throws away what is half made, also in mirrors that are sound, and remembers
+// the rest for Have.
 func (s *Mirrors) scan() error {
 	entries, err := os.ReadDir(s.cfg.Dir)
 	if err != nil {
@@ -111,10 +115,15 @@ func (s *Mirrors) scan() error {
 			continue
 		}
 		if l, ok := readLabel(dir); ok && sound(dir) {
-			s.mirrors[e.Name()] = &mirror{
+			m := &mirror{
 				label: l, dir: dir, git: s.git, pool: s.pool, bundles: s.cfg.Bundles,
 				log: s.log, slot: make(chan struct{}, 1),
 			}
+			// A fetch that was killed may have left as much as it had fetched.
+			if err := m.clearLeftovers(); err != nil {
+				s.log.Warn("clean mirror", "repo", l.Repo, "error", err)
+			}
+			s.mirrors[e.Name()] = m
 			continue
 		}
 		s.log.Warn("throw away half-made mirror", "dir", e.Name())

@@ -79,6 +79,9 @@ func Open(cfg Config, machine Machine, log *slog.Logger) (*Cluster, error) {
 		_ = c.lock.Close()
 		return nil, err
 	}
+	if cfg.Guard != nil {
+		ln = cfg.Guard(ln)
+	}
 	c.packets, c.mux = packets, newMux(cfg.Network, ln, log)
 	return c, nil
 }

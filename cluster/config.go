@@ -47,6 +47,8 @@ type Config struct {
 	DeadVoterAfter    time.Duration // gone until replaced as voter, default 60s
 
 	Network Network // default: sockets
+	// Guard wraps the TCP listener, such as to refuse some addresses; nil leaves it.
+	Guard func(net.Listener) net.Listener
 }
 
 // Offer is what a node tells the others of itself by gossip. It is a hint: the

@@ -12,17 +12,26 @@
 //   - Step: a command in a job.
 //   - Node: a member that runs jobs, with what it has and what is reserved of it.
 //   - Leader: the node whose commands enter the log.
+//   - Group: jobs of any build of which only so many run at a time.
+//   - Schedule: times of the clock at which a branch's newest commit is built.
+//   - Scope: whose builds may read a cache.
 //
 // # What can happen to a job
 //
-//	         needs passed        placed            node confirms
+//	         needs allow it      placed            node confirms
 //	Blocked ─────────────▶ Queued ─────▶ Assigned ─────────────▶ Running
-//	   │                    ▲  │            │                       │
-//	   │                    │  │            │ node lost,            │ exit 0   ▶ Passed
-//	   │                    │  │            │ image or checkout     │ exit ≠ 0 ▶ Failed
-//	   │                    └──┼────────────┴───────────────────────┤
-//	   │ a need did not pass   │ canceled          retries used up  │          ▶ Errored
-//	   └───────────────────────┴────────────────────────────────────┴────────▶ Canceled
+//	   │  │                 ▲▲ │            │                       │
+//	   │  │ manual          ││ │            │ node lost, or what    │ exit 0   ▶ Passed
+//	   │  └──▶ Held ────────┘│ │            │ its retry names       │ exit ≠ 0 ▶ Failed
+//	   │        │  approved  └─┼────────────┴───────────────────────┤
+//	   │        │ rejected     │ canceled, or        retries used   │          ▶ Errored
+//	   │        │              │ replaced            up             │
+//	   ├────────┴──────────────┴────────────────────────────────────┴────────▶ Canceled
+//	   │ left out, or a need was; nothing failed for an on_failure
+//	   └─────────────────────────────────────────────────────────────────────▶ Skipped
+//
+// A job that failed and may (allow_failure) counts as passed, for the jobs that
+// need it and for its build.
 //
 // A build is Queued until its plan is placed, Running until its last job has
 // ended, and then never changes again.
@@ -35,6 +44,10 @@
 //     else is refused with ErrStale.
 //   - What is reserved on a node is the sum of the resources of the jobs placed
 //     on it and never above its capacity.
+//   - A concurrency group never holds more than its limit: jobs that lie on a
+//     node, or builds that have begun with it. Where it cancels what is in progress,
+//     nothing of an older build goes on beside a newer one's.
+//   - A time of a schedule starts one build, whoever notices it and how often.
 //   - A published State never changes: readers need no lock, a snapshot is a
 //     pointer.
 //

@@ -69,7 +69,7 @@ func BenchmarkOutput(b *testing.B) {
 	const command = "yes 'ok  github.com/codepr/narwhal/supervise 1.192s: a line as builds print them' | head -c 100000000"
 	b.Run("file", func(b *testing.B) {
 		b.SetBytes(bytes)
-		for b.Loop() {
+		measure(b, func() {
 			path := filepath.Join(b.TempDir(), "file")
 			if err := exec.Command("/bin/sh", "-c", command+" > "+path).Run(); err != nil {
 				b.Fatal(err)
@@ -77,11 +77,11 @@ func BenchmarkOutput(b *testing.B) {
 			if err := os.Remove(path); err != nil {
 				b.Fatal(err)
 			}
-		}
+		})
 	})
 	b.Run("job", func(b *testing.B) {
 		b.SetBytes(bytes)
-		for b.Loop() {
+		measure(b, func() {
 			dir := b.TempDir()
 			task := supervise.Task{
 				Dir: dir, Env: []string{"PATH=/usr/bin:/bin"}, LogLimit: 1 << 40,
@@ -94,6 +94,6 @@ func BenchmarkOutput(b *testing.B) {
 			if err := os.Remove(filepath.Join(dir, "log")); err != nil {
 				b.Fatal(err)
 			}
-		}
+		})
 	})
 }

@@ -116,6 +116,14 @@ func (c *Client) Why(ctx context.Context, id fsm.JobID) (api.Explanation, error)
 	return get[api.Explanation](ctx, c, "/jobs/"+id.String()+"/why", nil)
 }
 
+// Schedules lists what the clock starts: of a repository, or all where it is empty.
+func (c *Client) Schedules(ctx context.Context, repo string) ([]api.Schedule, error) {
+	out, err := get[struct {
+		Schedules []api.Schedule `json:"schedules"`
+	}](ctx, c, "/schedules", ofRepo(repo))
+	return out.Schedules, err
+}
+
 // Nodes lists the nodes.
 func (c *Client) Nodes(ctx context.Context) ([]api.Node, error) {
 	out, err := get[struct {

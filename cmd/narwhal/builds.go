@@ -3,12 +3,19 @@ package main
 import (
 	"context"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/codepr/narwhal/api/client"
 	"github.com/codepr/narwhal/fsm"
+)
+
+// What a build can be, and a job.
+var (
+	buildStatuses = []string{"queued", "running", "passed", "failed", "errored", "canceled"}
+	jobStatuses   = []string{"blocked", "held", "queued", "assigned", "running", "passed", "failed", "errored", "canceled", "skipped"}
 )
 
 func buildsCommand() *cobra.Command {
@@ -19,10 +26,13 @@ func buildsCommand() *cobra.Command {
 	cmd := &cobra.Command{Use: "builds", Short: "List builds, the newest first", Args: cobra.NoArgs}
 	cmd.Flags().StringVar(&f.Repo, "repo", "", "only of this `repository`")
 	cmd.Flags().StringVar(&f.Branch, "branch", "", "only of this `branch`")
-	cmd.Flags().StringVar(&status, "status", "", "only with this `status`: queued, running, passed, failed, errored or canceled")
+	cmd.Flags().StringVar(&status, "status", "", "only with this `status`: "+oneOf(buildStatuses))
 	cmd.Flags().IntVarP(&f.Limit, "limit", "n", 20, "at most so `many`, 200 or fewer")
 	cmd.Flags().Uint64Var(&before, "before", 0, "only older than the `build` of this number")
 	return r.reads(r.command(cmd, func(ctx context.Context, _ []string) error {
+		if err := checkFilter(status, buildStatuses, f.Limit); err != nil {
+			return err
+		}
 		f.Status, f.Before = fsm.Status(status), fsm.BuildID(before)
 		list, err := r.client.Builds(ctx, f)
 		if err != nil {
@@ -39,4 +49,21 @@ func buildsCommand() *cobra.Command {
 			}
 		})
 	}))
+}
+
+// checkFilter refuses what no node would list.
+func checkFilter(status string, statuses []string, limit int) error {
+	const most = 200
+	switch {
+	case status != "" && !slices.Contains(statuses, status):
+		return usage("--status %q: want %s", status, oneOf(statuses))
+	case limit < 1 || limit > most:
+		return usage("--limit %d: want 1 to %d", limit, most)
+	}
+	return nil
+}
+
+func oneOf(words []string) string {
+	last := len(words) - 1
+	return strings.Join(words[:last], ", ") + " or " + words[last]
 }

@@ -19,6 +19,7 @@ import (
 	"github.com/codepr/narwhal/blob"
 	"github.com/codepr/narwhal/bundle"
 	"github.com/codepr/narwhal/cluster"
+	"github.com/codepr/narwhal/executor"
 	"github.com/codepr/narwhal/fsm"
 	"github.com/codepr/narwhal/link"
 	"github.com/codepr/narwhal/replica"
@@ -83,7 +84,7 @@ func runNode(ctx context.Context, cfg nodeConfig, log *slog.Logger) error {
 			return nil
 		}
 		n.announce()
-		return besideCluster(ctx, n.api.Run(ctx, public, n.cluster.Listener(alpnHTTP)))
+		return besideCluster(ctx, n.api.Run(ctx, n.guard.listener(public), n.cluster.Listener(alpnHTTP)))
 	})
 	return runStages(ctx, core, work, front)
 }
@@ -104,6 +105,7 @@ type node struct {
 	log     *slog.Logger
 	apiAddr string // host:port
 
+	guard      *guard
 	replica    *replica.Replica
 	cluster    *cluster.Cluster
 	proposer   proposer
@@ -138,10 +140,10 @@ func openNode(ctx context.Context, cfg nodeConfig, public net.Listener, log *slo
 	if err := haveTools(ctx, cfg); err != nil {
 		return nil, err
 	}
-	n := &node{cfg: cfg, log: log, apiAddr: apiAddr, replica: replica.New()}
+	n := &node{cfg: cfg, log: log, apiAddr: apiAddr, replica: replica.New(), guard: &guard{}}
 	n.cluster, err = cluster.Open(cluster.Config{
 		DataDir: cfg.dataDir, Bind: cfg.clusterListen, Advertise: cfg.clusterAdvertise, Join: cfg.join, Token: cfg.token,
-		Role: cfg.role(), Offer: offer, HeartbeatTimeout: cfg.heartbeat,
+		Role: cfg.role(), Offer: offer, HeartbeatTimeout: cfg.heartbeat, Guard: n.guard.listener,
 	}, n.replica, log.With("part", "cluster"))
 	if err != nil {
 		return nil, err
@@ -224,10 +226,15 @@ func (n *node) openWorkshop(id cluster.Identity) error {
 	if err != nil {
 		return err
 	}
-	n.runner, err = newWorkshop(n.cfg, id, surroundings{
+	if n.runner, err = newWorkshop(n.cfg, id, surroundings{
 		leader: stream, bundles: n.bundles, secrets: n.secrets, blobs: n.blobs, caches: cacheIndex{leaders{n.cluster}, n.nodes},
-	}, log)
-	return err
+	}, log); err != nil {
+		return err
+	}
+	if docker, ok := n.runner.executor.(*executor.Docker); ok {
+		n.guard.refuse(docker.Local)
+	}
+	return nil
 }
 
 func (n *node) buildAPI(leave context.CancelFunc) error {

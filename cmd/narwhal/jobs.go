@@ -17,12 +17,15 @@ func jobsCommand() *cobra.Command {
 	var status string
 	var build, before uint64
 	cmd := &cobra.Command{Use: "jobs", Short: "List jobs, the newest build's first", Args: cobra.NoArgs}
-	cmd.Flags().StringVar(&status, "status", "", "only with this `status`: blocked, held, queued, assigned, running, passed, failed, errored, canceled or skipped")
+	cmd.Flags().StringVar(&status, "status", "", "only with this `status`: "+oneOf(jobStatuses))
 	cmd.Flags().StringVar(&f.Node, "node", "", "only on this `node`, by its ID or name")
 	cmd.Flags().Uint64Var(&build, "build", 0, "only of this `build`")
 	cmd.Flags().Uint64Var(&before, "before", 0, "only of builds older than the `build` of this number")
 	cmd.Flags().IntVarP(&f.Limit, "limit", "n", 50, "about so `many`, 200 or fewer; the last build's are all there")
 	return r.reads(r.command(cmd, func(ctx context.Context, _ []string) error {
+		if err := checkFilter(status, jobStatuses, f.Limit); err != nil {
+			return err
+		}
 		f.Status, f.Build, f.Before = fsm.Status(status), fsm.BuildID(build), fsm.BuildID(before)
 		list, err := r.client.Jobs(ctx, f)
 		if err != nil {

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -13,8 +14,10 @@ import (
 )
 
 // aged gives mirrors of two repositories, as another process finds them that starts
-// hours after their last uses: that of a was the earlier one.
-func aged(t *testing.T) (s *Mirrors, a, b *origin, dir string) {
+// hours after their last uses: that of a was the earlier one. between is called
+// with their folders while no process has them. Not for parallel tests: for a
+// moment a git that is being started has the lock of the directory too.
+func aged(t *testing.T, between func(dirs []string)) (s *Mirrors, a, b *origin, dir string) {
 	t.Helper()
 	a, b = newOrigin(t), originAt(t, t.TempDir(), "acme/other.git", "sha1")
 	cfg := Config{Dir: t.TempDir(), Protocols: []string{"file"}}
@@ -41,12 +44,14 @@ func aged(t *testing.T) (s *Mirrors, a, b *origin, dir string) {
 			t.Fatal(err)
 		}
 	}
+	if between != nil {
+		between(dirs)
+	}
 	return open(t, func(c *Config) { c.Dir = cfg.Dir }), a, b, cfg.Dir
 }
 
 func TestEvictLeastRecentlyUsedFirst(t *testing.T) {
-	t.Parallel()
-	s, a, _, dir := aged(t)
+	s, a, _, dir := aged(t, nil)
 	idle := s.Idle(nil)
 	if len(idle) != 2 || idle[0].Repo != "acme/api" || idle[0].Bytes < 100 || time.Since(idle[0].Used) < 3*time.Hour {
 		t.Fatalf("idle: %+v", idle)
@@ -80,8 +85,7 @@ func TestEvictLeastRecentlyUsedFirst(t *testing.T) {
 // TestEvictSparesWhatIsUsed: a mirror stays that a workspace borrows from, that is
 // fetched into, or that has been used since it was found idle.
 func TestEvictSparesWhatIsUsed(t *testing.T) {
-	t.Parallel()
-	s, a, b, _ := aged(t)
+	s, a, b, _ := aged(t, nil)
 	var first, second *mirror
 	for _, m := range s.mirrors {
 		if m.Repo == "acme/api" {
@@ -129,19 +133,20 @@ func TestEvictWhileOthersWantIt(t *testing.T) {
 		}
 		done := make(chan error, 1)
 		wait := make(chan struct{})
-		go func() {
+		var wg sync.WaitGroup
+		wg.Go(func() {
 			<-wait
-			if err := s.Ensure(context.Background(), c); err != nil {
-				done <- err
-				return
+			err := s.Ensure(context.Background(), c)
+			if err == nil {
+				_, err = s.ReadFile(context.Background(), c, "f")
 			}
-			_, err := s.ReadFile(context.Background(), c, "f")
 			done <- err
-		}()
+		})
 		close(wait)
 		if _, err := s.Evict(1, nil); err != nil {
 			t.Error(err)
 		}
+		wg.Wait()
 		if err := <-done; err != nil {
 			t.Fatalf("while it was evicted: %v", err)
 		}
@@ -149,24 +154,12 @@ func TestEvictWhileOthersWantIt(t *testing.T) {
 }
 
 func TestOpenClearsKilledFetches(t *testing.T) {
-	t.Parallel()
-	s, _, _, dir := aged(t)
 	var left string
-	for name := range s.mirrors {
-		left = filepath.Join(dir, name, "objects", "pack", "tmp_pack_abc")
-	}
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
-	}
-	write(t, left, "half of it", 0o444)
-	again, err := Open(Config{Dir: dir, Protocols: []string{"file"}}, slog.New(slog.DiscardHandler))
-	if err != nil {
-		t.Fatal(err)
-	}
+	aged(t, func(dirs []string) {
+		left = filepath.Join(dirs[0], "objects", "pack", "tmp_pack_abc")
+		write(t, left, "half of it", 0o444)
+	})
 	if exists(left) {
 		t.Error("a half-fetched pack is kept until the repository is fetched again")
-	}
-	if err := again.Close(); err != nil {
-		t.Error(err)
 	}
 }

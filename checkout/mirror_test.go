@@ -13,8 +13,7 @@ import (
 	"time"
 )
 
-func TestOneProcessOwnsTheDirectory(t *testing.T) {
-	t.Parallel()
+func TestOneProcessOwnsTheDirectory(t *testing.T) { // not parallel: a git that is being started has the lock for a moment
 	cfg := Config{Dir: t.TempDir()}
 	log := slog.New(slog.DiscardHandler)
 	first, err := Open(cfg, log)
@@ -56,8 +55,7 @@ func TestClosedMirrors(t *testing.T) {
 	}
 }
 
-func TestOpenAfterACrash(t *testing.T) {
-	t.Parallel()
+func TestOpenAfterACrash(t *testing.T) { // not parallel: a git that is being started has the lock for a moment
 	o := newOrigin(t)
 	sha := o.commit("refs/heads/main", files{"a": "1"})
 	o.git("update-ref", "refs/heads/tmp_branch", sha) // a name that git's own leftovers have

@@ -50,6 +50,8 @@ type Task struct {
 	// in OutDir. All that lies in OutDir is the job's: follow no link there.
 	Restore []Restore
 	Caches  []Cache
+	// ArchiveLimit is how many bytes one archive in OutDir may have; 0 is any.
+	ArchiveLimit int64
 }
 
 // What goes into and comes out of a job is described as package supervise does.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"time"
@@ -111,7 +112,7 @@ func (r *run) saveArtifacts(ctx context.Context, success bool) error {
 func (r *run) pack(ctx context.Context, name, file, key string, opts archive.PackOptions) error {
 	began := time.Now()
 	path := filepath.Join(r.dir, OutDir, filepath.Base(file))
-	sum, err := packFile(ctx, path, opts)
+	sum, err := packFile(ctx, path, r.task.ArchiveLimit, opts)
 	if err != nil {
 		return fmt.Errorf("save %s: %w", name, err)
 	}
@@ -131,7 +132,7 @@ func (r *run) pack(ctx context.Context, name, file, key string, opts archive.Pac
 // maxSkipped is how many files that can't be packed are named.
 const maxSkipped = 10
 
-func packFile(ctx context.Context, path string, opts archive.PackOptions) (sum archive.Summary, err error) {
+func packFile(ctx context.Context, path string, limit int64, opts archive.PackOptions) (sum archive.Summary, err error) {
 	part := path + ".part"
 	out, err := os.OpenFile(part, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o666)
 	if err != nil {
@@ -142,11 +143,27 @@ func packFile(ctx context.Context, path string, opts archive.PackOptions) (sum a
 			_ = os.Remove(part)
 		}
 	}()
-	sum, err = archive.Pack(ctx, out, opts)
+	sum, err = archive.Pack(ctx, &capped{w: out, left: limit, limit: limit}, opts)
 	if err = errors.Join(err, out.Close()); err != nil || sum.Files == 0 {
 		return sum, err
 	}
 	return sum, os.Rename(part, path)
+}
+
+// capped is a writer that takes no more than limit bytes; 0 is any. A job must not
+// fill its node's disk by what it leaves.
+type capped struct {
+	w           io.Writer
+	left, limit int64
+}
+
+func (c *capped) Write(p []byte) (int, error) {
+	if c.limit > 0 {
+		if c.left -= int64(len(p)); c.left < 0 {
+			return 0, fmt.Errorf("packed it has more than the %d MiB that this node takes of one job", c.limit>>20)
+		}
+	}
+	return c.w.Write(p)
 }
 
 func contents(sum archive.Summary) string {

@@ -66,6 +66,8 @@ type Task struct {
 	// Caches are packed when all steps have passed.
 	Caches    []Cache    `json:"caches,omitempty"`
 	Artifacts *Artifacts `json:"artifacts,omitempty"`
+	// ArchiveLimit is how many bytes one archive may have; 0 is any.
+	ArchiveLimit int64 `json:"archive_limit,omitempty"`
 }
 
 // Step is one shell.

@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -16,6 +17,8 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"github.com/codepr/narwhal/api/client"
+	"github.com/codepr/narwhal/fsm"
 	"github.com/codepr/narwhal/internal/lab"
 )
 
@@ -26,8 +29,9 @@ import (
 //	exits STATUS COMMAND…   runs it, and wants just that exit status
 //	json [PATH=VALUE…]      standard output is JSON, one value or more; the last one has these
 //	keep NAME               $NAME is what standard output was, without the space around it
-//	fill FILE…              puts in the environment for $NAME in files
+//	fill FILE…              puts the script's folder for $WORK in files
 //	await FILE TEXT         waits until a file, which may not be there yet, has the text
+//	held REPO JOB           waits until a job of that name waits for a person: $HELD is its ID
 func TestCLI(t *testing.T) {
 	t.Parallel()
 	l := cluster(t, lab.Options{})
@@ -54,6 +58,7 @@ func TestCLI(t *testing.T) {
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
 			"exits": exits, "json": isJSON, "keep": keep, "fill": fill, "await": awaitFile,
+			"held": heldJob(nodeClient(t, l.Nodes[0])),
 		},
 		RequireExplicitExec: true,
 	})
@@ -134,7 +139,7 @@ func fill(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("usage: fill FILE…")
 	}
 	for _, file := range args {
-		ts.Check(os.WriteFile(ts.MkAbs(file), []byte(os.Expand(ts.ReadFile(file), ts.Getenv)), 0o644))
+		ts.Check(os.WriteFile(ts.MkAbs(file), []byte(strings.ReplaceAll(ts.ReadFile(file), "$WORK", ts.Getenv("WORK"))), 0o644))
 	}
 }
 
@@ -150,5 +155,25 @@ func awaitFile(ts *testscript.TestScript, neg bool, args []string) {
 		case err != nil && !errors.Is(err, os.ErrNotExist), time.Now().After(end):
 			ts.Fatalf("%s has no %q: %q, %v", args[0], args[1], data, err)
 		}
+	}
+}
+
+func heldJob(c *client.Client) func(ts *testscript.TestScript, neg bool, args []string) {
+	return func(ts *testscript.TestScript, neg bool, args []string) {
+		if neg || len(args) != 2 {
+			ts.Fatalf("usage: held REPO JOB")
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		defer cancel()
+		ts.Check(lab.Await(ctx, "job "+args[1]+" to be held", func(ctx context.Context) (bool, error) {
+			list, err := c.Jobs(ctx, client.Filter{Status: fsm.Held, Limit: 200})
+			for _, j := range list.Jobs {
+				if j.Repo == args[0] && j.Name == args[1] {
+					ts.Setenv("HELD", j.ID.String())
+					return true, nil
+				}
+			}
+			return false, err
+		}))
 	}
 }

@@ -18,20 +18,47 @@ const (
 // retry says whether a job whose attempt ended as o is tried again, and after
 // how long. The attempt counts already.
 func retry(j *Job, o *Outcome) (wait time.Duration, again bool) {
+	asked := j.Spec != nil && speaksOf(j.Spec.Retry, o.Cause)
 	if o.Cause == CauseNodeLost {
 		lasts := j.Losses() < maxNodeLosses && (j.Spec == nil || j.Spec.OnNodeLoss != pipeline.NodeLossFail)
-		if !lasts || j.Spec == nil || j.Spec.Retry == nil {
+		if !lasts || !asked {
 			return 0, lasts
 		}
 	}
-	if j.Spec != nil && j.Spec.Retry != nil {
+	switch {
+	case asked:
 		return retryAsAsked(j, j.Spec.Retry, o)
-	}
-	if o.Cause == CauseImagePull || o.Cause == CauseCheckout {
+	case o.Cause == CauseImagePull || o.Cause == CauseCheckout:
 		n := j.ended(o.Cause)
 		return defaultBackoff(n), n <= maxRetries
+	default:
+		return 0, false
 	}
-	return 0, false
+}
+
+// speaksOf reports whether a file's retry has a say on a cause. On the
+// infrastructure's it has one only where it means them: whoever has tests tried
+// again, or not, has not said that a dead node is to fail them.
+func speaksOf(r *pipeline.Retry, cause Cause) bool {
+	switch {
+	case r == nil:
+		return false
+	case cause != CauseNodeLost && cause != CauseImagePull && cause != CauseCheckout:
+		return true
+	case len(r.When) == 0:
+		return r.Max > 0
+	default:
+		return names(r, cause)
+	}
+}
+
+// names reports whether r lists the class of a cause. A file has no word for a
+// checkout that failed: it is the same trouble as an image that can't be had.
+func names(r *pipeline.Retry, cause Cause) bool {
+	if cause == CauseCheckout {
+		cause = CauseImagePull
+	}
+	return slices.Contains(r.When, pipeline.ClassAlways) || slices.Contains(r.When, pipeline.Class(cause))
 }
 
 // retryAsAsked goes by the file.
@@ -57,7 +84,7 @@ func covers(r *pipeline.Retry, o *Outcome) bool {
 	default:
 		return false // canceled and config come out the same again
 	}
-	return len(r.When) == 0 || slices.Contains(r.When, pipeline.ClassAlways) || slices.Contains(r.When, pipeline.Class(o.Cause))
+	return len(r.When) == 0 || names(r, o.Cause)
 }
 
 func defaultBackoff(n int) time.Duration { return doubled(firstBackoff, 2*n-1) } // 5 s, 20 s

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"testing"
+	"time"
 )
 
 // A snapshot that a version before secrets, caches and schedules wrote is read,
@@ -52,37 +53,40 @@ func TestNewerSnapshotIsRefused(t *testing.T) {
 
 // Caches are bounded, by repository and in all; the least recently used go.
 func TestCachesAreBounded(t *testing.T) {
-	w := &world{t: t, state: New(), at: New().Now().AddDate(2026, 0, 0)}
+	began := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	tx := begin(New(), 1)
+	for i := range maxCaches { // in ten repositories, the oldest first
+		tx.advance(began.Add(time.Duration(i)))
+		repo := fmt.Sprint("r", i/maxRepoCaches)
+		tx.putCache(&CacheEntry{Repo: repo, Scope: "repo", Key: key(i), Blob: Blob{Digest: "d"}, SavedAt: tx.now, UsedAt: tx.now})
+	}
+	s := tx.commit()
+	do := func(c Command) {
+		c.At = s.Now().Add(1)
+		s, _ = Apply(s, s.Index()+1, []Command{c})
+		if err := s.Verify(); err != nil {
+			t.Fatal(err)
+		}
+	}
 	save := func(repo string, n int) {
-		e := CacheEntry{Repo: repo, Scope: "repo", Key: key(n), Blob: Blob{Digest: "d"}}
-		w.at = w.at.Add(1)
-		w.state, _ = Apply(w.state, w.state.Index()+1, []Command{{At: w.at, SaveCache: &SaveCache{Entry: e}}})
+		do(Command{SaveCache: &SaveCache{Entry: CacheEntry{Repo: repo, Scope: "repo", Key: key(n), Blob: Blob{Digest: "d"}}}})
 	}
-	for n := range maxRepoCaches {
-		save("a", n)
-	}
-	w.at = w.at.Add(1)
-	w.state, _ = Apply(w.state, w.state.Index()+1, []Command{{At: w.at, UseCache: &UseCache{Repo: "a", Scope: "repo", Key: key(0)}}})
-	save("a", maxRepoCaches)
 	has := func(repo string, n int, want bool) {
 		t.Helper()
-		if _, ok := w.state.Cache(repo, []string{"repo"}, key(n), nil); ok != want {
+		if _, ok := s.Cache(repo, []string{"repo"}, key(n), nil); ok != want {
 			t.Errorf("%s has cache %d: %v", repo, n, ok)
 		}
 	}
-	has("a", 0, true)
-	has("a", 1, false)
-	has("a", maxRepoCaches, true)
-	for r := range maxCaches / maxRepoCaches {
-		for n := range maxRepoCaches {
-			save("b"+key(r), n)
-		}
-	}
-	has("a", 0, false)
-	if err := w.state.Verify(); err != nil {
-		t.Error(err)
-	}
-	if n := w.state.caches.Len(); n != maxCaches {
+	do(Command{UseCache: &UseCache{Repo: "r0", Scope: "repo", Key: key(0)}})
+	save("r1", maxCaches) // its own oldest goes, and nobody else's
+	has("r1", maxRepoCaches, false)
+	has("r1", maxCaches, true)
+	has("r0", 1, true)
+	save("other", maxCaches) // the oldest of all goes
+	has("r0", 0, true)
+	has("r0", 1, false)
+	has("other", maxCaches, true)
+	if n := s.caches.Len(); n != maxCaches {
 		t.Errorf("%d caches are kept", n)
 	}
 }

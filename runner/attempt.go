@@ -95,6 +95,10 @@ func (r *Runner) runAttempt(a *attempt, adopted bool) {
 		return
 	}
 	r.clear(a.ref)
+	token(r.freed)
+	if o.Cause == fsm.CauseNodeLost { // the executor may have lost sight of it
+		token(r.litter)
+	}
 }
 
 // perform does the work. Its error is errLeft, where there is no outcome yet.

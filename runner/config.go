@@ -55,13 +55,17 @@ type Config struct {
 	LogBytes int64         // budget of all logs kept; 10 GiB
 	LogAge   time.Duration // logs are kept no longer; 30 days
 	LogCount int           // and not more than this; 50,000
+
+	Marks     Marks         // of the disks that the data directory and images are on
+	Shelves   []Shelf       // what may go from the data directory, besides logs and images
+	DiskEvery time.Duration // how often the disks are looked at; 10 s
 }
 
 func (c *Config) setDefaults() {
 	for d, v := range map[*time.Duration]time.Duration{
 		&c.Beat: link.DefaultBeat, &c.Lease: 12 * time.Second, &c.FenceGrace: 2 * time.Second,
 		&c.Lost: link.DefaultLost, &c.Grace: 10 * time.Second, &c.Farewell: 2 * time.Second,
-		&c.Adopt: time.Minute, &c.LogAge: 30 * 24 * time.Hour,
+		&c.Adopt: time.Minute, &c.LogAge: 30 * 24 * time.Hour, &c.DiskEvery: 10 * time.Second,
 	} {
 		if *d == 0 {
 			*d = v

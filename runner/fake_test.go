@@ -81,6 +81,9 @@ type fakeLeader struct {
 	reports  []link.Report
 	acks     []link.Ack
 	beat     uint64
+	load     link.Load // of the last beat
+	beats    uint64    // how many came
+	images   []string  // as hellos and beats tell of them
 }
 
 func newFakeLeader() *fakeLeader { return &fakeLeader{stale: map[fsm.AttemptRef]bool{}, index: 100} }
@@ -118,7 +121,7 @@ func (l *fakeLeader) Serve(ctx context.Context, _ fsm.NodeID, s link.Stream) err
 	if err != nil {
 		return err
 	}
-	l.update(func() { l.hellos = append(l.hellos, *up.Hello) })
+	l.update(func() { l.hellos, l.images = append(l.hellos, *up.Hello), up.Hello.Images })
 	l.hear(up)
 	var wg sync.WaitGroup
 	defer wg.Wait()
@@ -169,6 +172,13 @@ func (l *fakeLeader) hear(up *link.Up) {
 	l.update(func() {
 		if up.Beat != nil && !l.mute {
 			l.beat = up.Beat.Seq
+		}
+		if up.Beat != nil {
+			l.load = up.Beat.Load
+			l.beats++
+			if up.Beat.Images != nil {
+				l.images = up.Beat.Images
+			}
 		}
 		for _, r := range up.Reports {
 			l.reports = append(l.reports, r)

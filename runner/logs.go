@@ -25,7 +25,7 @@ func (r *Runner) Logs() Logs { return Logs{r} }
 
 // Path is the log's file, ErrNoLog where this node has none.
 func (l Logs) Path(job fsm.JobID, n int) (string, error) {
-	path := filepath.Join(l.r.dir(fsm.AttemptRef{Job: job, N: n}), "log")
+	path := filepath.Join(l.r.dir(fsm.AttemptRef{Job: job, N: n}), logFile)
 	if _, err := os.Stat(path); err != nil {
 		return "", fmt.Errorf("log of %s, attempt %d: %w", job, n, ErrNoLog)
 	}
@@ -67,13 +67,14 @@ func (l Logs) Done(job fsm.JobID, n int) <-chan struct{} {
 
 const tidyEvery = 10 * time.Minute
 
-// tidy removes workspaces that a crash has left, and now and then the logs that
-// are beyond the budget. It never touches what is alive or not acknowledged.
+// tidy removes what attempts have left in their folders besides their logs, which a
+// crash has kept them from doing, and the logs that are beyond the budget. It never
+// touches what is alive, nor a log that is not acknowledged.
 func (r *Runner) tidy(ctx context.Context) error {
 	ticker := time.NewTicker(tidyEvery)
 	defer ticker.Stop()
-	for first := true; ; first = false {
-		r.tidyOnce(ctx, first, time.Now())
+	for {
+		r.tidyOnce(ctx, time.Now())
 		select {
 		case <-ctx.Done():
 			return nil
@@ -82,32 +83,45 @@ func (r *Runner) tidy(ctx context.Context) error {
 	}
 }
 
-func (r *Runner) tidyOnce(ctx context.Context, workspaces bool, now time.Time) {
+func (r *Runner) tidyOnce(ctx context.Context, now time.Time) {
 	root := filepath.Join(r.cfg.Dir, "attempts")
 	entries, err := os.ReadDir(root)
 	if err != nil {
 		r.log.Warn("look for old logs", "error", err)
 		return
 	}
-	var kept []keptLog
 	for _, e := range entries {
 		if ctx.Err() != nil {
 			return
 		}
-		info, err := e.Info()
-		if err != nil || r.holds(e.Name()) {
-			continue
-		}
-		if workspaces {
+		if !r.holds(e.Name(), state.alive) {
 			r.clearFolder(filepath.Join(root, e.Name()))
+		}
+	}
+	kept, err := r.keptLogs(ctx)
+	if err != nil {
+		r.log.Warn("look for old logs", "error", err)
+	}
+	for _, name := range expired(kept, now.Add(-r.cfg.LogAge), r.cfg.LogBytes, r.cfg.LogCount) {
+		r.remove(filepath.Join(root, name))
+	}
+}
+
+// keptLogs are the folders of attempts that are closed, which none becomes again.
+func (r *Runner) keptLogs(ctx context.Context) (kept []keptLog, err error) {
+	root := filepath.Join(r.cfg.Dir, "attempts")
+	entries, err := os.ReadDir(root)
+	for _, e := range entries {
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		info, err := e.Info()
+		if err != nil || r.holds(e.Name(), func(state) bool { return true }) {
+			continue
 		}
 		kept = append(kept, keptLog{name: e.Name(), bytes: dirSize(filepath.Join(root, e.Name())), at: info.ModTime()})
 	}
-	for _, name := range expired(kept, now.Add(-r.cfg.LogAge), r.cfg.LogBytes, r.cfg.LogCount) {
-		if !r.holds(name) {
-			r.remove(filepath.Join(root, name))
-		}
-	}
+	return kept, err
 }
 
 func (r *Runner) remove(path string) {
@@ -116,12 +130,13 @@ func (r *Runner) remove(path string) {
 	}
 }
 
-// holds reports whether the folder is an attempt's that isn't closed.
-func (r *Runner) holds(name string) bool {
+// holds reports whether the folder is that of an attempt which isn't closed, and in
+// a state that counts.
+func (r *Runner) holds(name string, counts func(state) bool) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for ref := range r.attempts {
-		if filepath.Base(r.dir(ref)) == name {
+	for ref, a := range r.attempts {
+		if filepath.Base(r.dir(ref)) == name && counts(a.state) {
 			return true
 		}
 	}

@@ -39,9 +39,13 @@ type Runner struct {
 	lease  *lease
 	plans  chan struct{} // a token for each plan at work
 	keep   *keeper
+	disk   *diskWatch
+	images *imagesHere
 
 	kick     chan struct{} // holds a token when there may be something to decide
 	resync   chan struct{} // holds a token when the stream should be dialled again
+	freed    chan struct{} // holds a token when an attempt has ended
+	litter   chan struct{} // holds a token when one may have left something behind
 	answered sync.Once
 	greeted  chan struct{} // closed with the first wish of a leader
 	fatal    chan error    // holds the ledger's failure
@@ -91,7 +95,13 @@ func New(cfg Config) (*Runner, error) {
 			node: cfg.Node.ID, blobs: cfg.Blobs, caches: cfg.Caches, limits: cfg.Keep, log: cfg.Log, now: time.Now,
 			link: cfg.Node.Executor == "docker", // which mounts them read-only
 		},
+		freed: make(chan struct{}, 1), litter: make(chan struct{}, 1),
+		images:   newImagesHere(cfg.Executor, cfg.Log.Warn),
 		attempts: map[fsm.AttemptRef]*attempt{}, graves: map[fsm.JobID][]grave{}, works: map[fsm.AttemptRef]*link.Work{},
+	}
+	r.disk = &diskWatch{
+		marks: cfg.Marks, places: r.places, measure: measure, running: r.Running, log: cfg.Log,
+		rest: map[string]time.Time{}, full: map[string]bool{},
 	}
 	for _, c := range l.book.closed {
 		s := closed
@@ -132,6 +142,7 @@ func (r *Runner) Run(ctx context.Context) error {
 	g.Go(func() error { return r.watchLease(gctx) })
 	g.Go(func() error { return r.sweep(gctx) })
 	g.Go(func() error { return r.tidy(gctx) })
+	g.Go(func() error { return r.diskLoop(gctx) })
 	g.Go(func() error {
 		select {
 		case <-gctx.Done():
@@ -204,24 +215,34 @@ func (r *Runner) stopping() bool {
 	return false
 }
 
-// sweep removes what is nobody's: once a leader has said what this node should
-// run, and now and then.
+// sweep removes what is nobody's: at the start, when a leader has said what this
+// node should run, when an attempt may have left something, and now and then. The
+// ledger alone tells what is somebody's: nothing is started that is not in it.
 func (r *Runner) sweep(ctx context.Context) error {
-	select {
-	case <-ctx.Done():
-		return nil
-	case <-r.greeted:
-	}
+	greeted := r.greeted
 	for ctx.Err() == nil {
+		next := sweepEvery
 		if err := r.cfg.Executor.Sweep(ctx, r.claims); err != nil && ctx.Err() == nil {
-			r.log.Warn("sweep leftovers", "error", err)
+			r.log.Warn("sweep leftovers, trying again", "error", err)
+			next = sweepAgain
 		}
-		pause(ctx, sweepEvery)
+		wait := time.NewTimer(next)
+		select {
+		case <-ctx.Done():
+		case <-wait.C:
+		case <-greeted:
+			greeted = nil // once
+		case <-r.litter:
+		}
+		wait.Stop()
 	}
 	return nil
 }
 
-const sweepEvery = time.Hour
+const (
+	sweepEvery = time.Hour
+	sweepAgain = 10 * time.Second // after a failure
+)
 
 // claims reports whether what runs for an attempt is to go on running.
 func (r *Runner) claims(ref fsm.AttemptRef) bool {
@@ -232,9 +253,12 @@ func (r *Runner) claims(ref fsm.AttemptRef) bool {
 }
 
 // nudge wakes the loop.
-func (r *Runner) nudge() {
+func (r *Runner) nudge() { token(r.kick) }
+
+// token puts one into a channel that holds one at most.
+func token(c chan struct{}) {
 	select {
-	case r.kick <- struct{}{}:
+	case c <- struct{}{}:
 	default:
 	}
 }

@@ -461,7 +461,7 @@ func TestTidySparesWhatIsHeld(t *testing.T) {
 	a := ref(1, 1, 7)
 	n.leader.want(job(a))
 	n.m.awaitRun(t, a)
-	n.r.tidyOnce(t.Context(), true, time.Now())
+	n.r.tidyOnce(t.Context(), time.Now())
 	if _, err := os.Stat(filepath.Dir(left)); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("an old log is kept: %v", err)
 	}

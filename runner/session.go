@@ -54,7 +54,9 @@ func (r *Runner) hello() *link.Hello {
 	case <-r.resync:
 	default:
 	}
-	h := &link.Hello{Node: r.cfg.Node, Runs: []fsm.AttemptRef{}, Have: r.cfg.Checkout.Have()}
+	h := &link.Hello{
+		Node: r.cfg.Node, Runs: []fsm.AttemptRef{}, Have: r.cfg.Checkout.Have(), Images: r.images.list(), DiskFull: r.disk.Full(),
+	}
 	h.Runs = append(h.Runs, sortedRefs(r.attempts)...)
 	return h
 }
@@ -63,7 +65,7 @@ func (r *Runner) hello() *link.Hello {
 func (r *Runner) send(ctx context.Context, s link.NodeStream, hello *link.Hello) error {
 	beats := time.NewTicker(r.cfg.Beat)
 	defer beats.Stop()
-	have := hello.Have
+	have, images := hello.Have, hello.Images
 	if err := s.Send(&link.Up{Hello: hello}); err != nil { // alone: the leader answers it first
 		return fmt.Errorf("send hello to leader: %w", err)
 	}
@@ -97,13 +99,16 @@ func (r *Runner) send(ctx context.Context, s link.NodeStream, hello *link.Hello)
 			if !slices.Equal(now, have) {
 				have, up.Beat.Have = now, now
 			}
+			if now := r.images.list(); !slices.Equal(now, images) {
+				images, up.Beat.Images = now, now
+			}
 		}
 	}
 }
 
 func (r *Runner) beat() *link.Beat {
 	load := r.cfg.Load()
-	load.Running = r.Running()
+	load.Running, load.DiskFull = r.Running(), r.disk.Full()
 	return &link.Beat{Seq: r.lease.beat(time.Now()), Load: load}
 }
 

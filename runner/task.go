@@ -1,7 +1,9 @@
 package runner
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 
@@ -23,8 +25,12 @@ func (r *Runner) dir(ref fsm.AttemptRef) string {
 	return filepath.Join(r.cfg.Dir, "attempts", fmt.Sprintf("%s-%d", ref.Job, ref.N))
 }
 
-// workspaceDir is the checkout's folder in an attempt's.
-const workspaceDir = "src"
+// What there is in an attempt's folder, besides what package executor puts there.
+const (
+	workspaceDir = "src" // the checkout
+	logFile      = "log"
+	journalFile  = "journal" // the executor's
+)
 
 func (r *Runner) workspace(ref fsm.AttemptRef) string { return filepath.Join(r.dir(ref), workspaceDir) }
 
@@ -44,11 +50,20 @@ func (r *Runner) task(a *attempt) executor.Task {
 func (r *Runner) clear(ref fsm.AttemptRef) { r.clearFolder(r.dir(ref)) }
 
 func (r *Runner) clearFolder(dir string) {
-	for _, name := range []string{executor.InDir, executor.OutDir, keptFile} {
-		r.remove(filepath.Join(dir, name))
+	entries, err := os.ReadDir(dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		r.log.Warn("look for leftovers", "path", dir, "error", err)
 	}
-	if !r.cfg.KeepWorkspace {
-		r.remove(filepath.Join(dir, workspaceDir))
+	for _, e := range entries {
+		switch e.Name() {
+		case logFile, journalFile: // people read the one, and a sweep the other
+			continue
+		case workspaceDir:
+			if r.cfg.KeepWorkspace {
+				continue
+			}
+		}
+		r.remove(filepath.Join(dir, e.Name()))
 	}
 }
 
@@ -63,7 +78,7 @@ type words struct {
 
 func (r *Runner) words(a *attempt) *words {
 	dir := r.dir(a.ref)
-	w := &words{path: filepath.Join(dir, "log"), log: r.log.Warn, ref: a.ref}
+	w := &words{path: filepath.Join(dir, logFile), log: r.log.Warn, ref: a.ref}
 	err := os.MkdirAll(dir, 0o755) // a container's user reads it; the folder above is closed
 	if err == nil {
 		w.w, err = joblog.Create(w.path, 0)

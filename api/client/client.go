@@ -162,8 +162,7 @@ func (c *Client) send(ctx context.Context, r *request, try int) (*http.Response,
 
 // sendTo sends to one node, and on to the leader that it names.
 func (c *Client) sendTo(ctx context.Context, addr *url.URL, r *request) (*http.Response, error) {
-	target := *addr
-	target.Path += r.path
+	target := *addr.JoinPath(r.path)
 	target.RawQuery = c.withIndex(r).Encode()
 	for hop := range maxRedirects {
 		req, err := c.build(ctx, &target, r)

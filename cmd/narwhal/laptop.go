@@ -34,6 +34,7 @@ type laptop struct {
 	box     *secret.Box
 
 	printer *printer
+	unknown error // set by the plan where the file has no such job; read at the build's end
 	blobs   localBlobs
 
 	*solo
@@ -67,6 +68,11 @@ func openLaptop(ctx context.Context, o runOptions, p *printer) (_ *laptop, err e
 	if l.made, err = bundle.Create(ctx, o.dir, "", l.scratch); err != nil {
 		return nil, err
 	}
+	what := "commit " + short(l.made.SHA)
+	if l.made.Dirty {
+		what = "uncommitted changes"
+	}
+	p.say("%s of %s", what, plain(l.made.Repo))
 	if err := l.takeDir(); err != nil {
 		return nil, err
 	}
@@ -126,7 +132,7 @@ func (l *laptop) assemble() error {
 	l.workshop, err = newWorkshop(cfg, id, surroundings{
 		blobs: l.blobs, caches: localCaches{l.solo},
 		leader: l.leader(fsm.NodeID(id.NodeID)), bundles: oneBundle(l.made.Path), secrets: l.box,
-		adjust: l.o.adjust(l.machine, l.printer.say),
+		adjust: l.adjust(),
 	}, l.log)
 	return err
 }

@@ -121,12 +121,11 @@ func (l *laptop) showLog(ctx context.Context, j *fsm.Job, a fsm.Attempt) error {
 	if err != nil {
 		return fmt.Errorf("read log of job %s: %w", j.Name, err)
 	}
-	tag := l.printer.tag(j.Name)
 	for line, err := range lines {
 		if err != nil {
 			return fmt.Errorf("read log of job %s: %w", j.Name, err)
 		}
-		l.printer.line(tag, line)
+		l.printer.line(j.Name, line)
 	}
 	return nil
 }

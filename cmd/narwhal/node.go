@@ -17,6 +17,7 @@ import (
 	"github.com/codepr/narwhal/cluster"
 	"github.com/codepr/narwhal/link"
 	"github.com/codepr/narwhal/pipeline"
+	"github.com/codepr/narwhal/runner"
 )
 
 // nodeConfig is what `narwhal node` was started with.
@@ -49,11 +50,13 @@ type nodeConfig struct {
 	grace                    time.Duration
 	logLimit, keepLogs       string
 	keepFiles                string
+	diskHigh, diskLow        string
 	log                      logConfig
 
 	offered             pipeline.Resources // of cpu, memory and disk; 0 where not given
 	logBytes, keepBytes int64              // of logLimit and keepLogs
 	blobBytes           int64              // of keepFiles
+	marks               runner.Marks       // of diskHigh and diskLow
 }
 
 func nodeCommand() *cobra.Command {
@@ -117,6 +120,8 @@ func (c *nodeConfig) flags(f *pflag.FlagSet) {
 	f.StringVar(&c.logLimit, "log-limit", "64Mi", "the `size` at which a job's log is cut")
 	f.StringVar(&c.keepFiles, "keep-files", "20Gi", "the `size` of caches and artifacts that this node keeps")
 	f.StringVar(&c.keepLogs, "keep-logs", "10Gi", "the `size` of ended jobs' logs that this node keeps")
+	f.StringVar(&c.diskHigh, "disk-high", "85%", "how much of the disk may be in use, as a `share` or as a size that stays free, until what was least recently used goes: images, mirrors, caches, old logs")
+	f.StringVar(&c.diskLow, "disk-low", "75%", "how much of the disk may be in use when enough has gone, as a `share` or a size; a node that finds nothing to remove takes no jobs")
 	c.log.flags(f)
 }
 
@@ -200,7 +205,17 @@ func (c *nodeConfig) sizes() error {
 			return fmt.Errorf("%s %q: %w", given.flag, given.text, err)
 		}
 	}
-	return nil
+	return c.readMarks()
+}
+
+func (c *nodeConfig) readMarks() (err error) {
+	if c.marks.High, err = runner.ParseMark(c.diskHigh); err != nil {
+		return fmt.Errorf("--disk-high %q: %w", c.diskHigh, err)
+	}
+	if c.marks.Low, err = runner.ParseMark(c.diskLow); err != nil {
+		return fmt.Errorf("--disk-low %q: %w", c.diskLow, err)
+	}
+	return c.marks.Validate()
 }
 
 // readInto fills value from file; both given is an error.

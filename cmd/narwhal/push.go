@@ -30,6 +30,9 @@ func pushCommand() *cobra.Command {
 	cmd.Flags().StringVar(&repo, "repo", "", "the repository's `name` (default: from the remote origin, else the folder's)")
 	cmd.Flags().StringArrayVar(&inputs, "input", nil, "an input that its narwhal.yml asks for, as `name=value`; may be given more than once")
 	return r.reads(r.command(cmd, func(ctx context.Context, args []string) error {
+		if err := checkPairs(inputs); err != nil {
+			return err
+		}
 		revision := ""
 		if len(args) > 0 {
 			revision = args[0]

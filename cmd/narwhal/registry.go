@@ -36,7 +36,15 @@ func registrySet() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		return r.client.SetRegistry(ctx, v.repo, args[0], api.Credentials{Username: user, Password: password})
+		if err := r.client.SetRegistry(ctx, v.repo, args[0], api.Credentials{Username: user, Password: password}); err != nil {
+			return err
+		}
+		whose := "the jobs of all repositories"
+		if v.repo != "" {
+			whose = "the jobs of " + v.repo
+		}
+		r.say("credentials for %s are kept for %s", args[0], whose)
+		return nil
 	})
 }
 

@@ -33,7 +33,7 @@ func runCommand() *cobra.Command {
 		Use: "run [JOB]", Short: "Run narwhal.yml here, on this machine, without a cluster", Args: cobra.MaximumNArgs(1),
 		Long: "Run this directory's narwhal.yml on this machine, with what is not committed, in the same way as a\n" +
 			"cluster does: the same scheduler, runner and containers, in this process. With a JOB, run that one\n" +
-			"and what it needs. Files that .gitignore names are left out. The exit status is 0 if the build\npassed, else 1.",
+			"and what it needs. Files that .gitignore names are left out. The exit status is 0 if the build\npassed, else 1; 2 if there is no such JOB or input.",
 		Example: "  narwhal run                            all jobs, matrices and services included\n" +
 			"  narwhal run test --input level=debug   one job, and those that it needs\n" +
 			"  narwhal run --secret-file .env.ci      secrets, a NAME=value on each line",
@@ -73,6 +73,9 @@ func runHere(ctx context.Context, o runOptions) (err error) {
 	if err != nil {
 		return err
 	}
+	if err := o.check(inputs, p); err != nil {
+		return err
+	}
 	l, err := openLaptop(ctx, o, p)
 	if err != nil {
 		return err
@@ -84,6 +87,8 @@ func runHere(ctx context.Context, o runOptions) (err error) {
 		return err
 	case ctx.Err() != nil:
 		return errInterrupted
+	case l.unknown != nil:
+		return exitError{code: exitUsage}
 	case b.Status != fsm.Passed:
 		return exitError{code: exitFailed}
 	}
@@ -91,18 +96,34 @@ func runHere(ctx context.Context, o runOptions) (err error) {
 }
 
 func (o *runOptions) readInputs() (map[string]string, error) {
+	if err := checkPairs(o.inputs); err != nil {
+		return nil, err
+	}
 	inputs := make(map[string]string, len(o.inputs))
 	for _, pair := range o.inputs {
-		name, value, ok := strings.Cut(pair, "=")
-		if !ok || name == "" {
-			return nil, usage("--input %q: want name=value", pair)
-		}
+		name, value, _ := strings.Cut(pair, "=")
 		inputs[name] = value
 	}
 	if o.executor != "docker" && o.executor != "process" {
 		return nil, usage("--executor %q: want docker or process", o.executor)
 	}
 	return inputs, nil
+}
+
+// checkPairs checks what was given as inputs.
+func checkPairs(inputs []string) error {
+	seen := make(map[string]bool, len(inputs))
+	for _, pair := range inputs {
+		name, _, ok := strings.Cut(pair, "=")
+		switch {
+		case !ok || name == "":
+			return usage("--input %q: want name=value", pair)
+		case seen[name]:
+			return usage("--input %s is given twice", name)
+		}
+		seen[name] = true
+	}
+	return nil
 }
 
 // readSecretFiles reads NAME=value lines; # begins a comment. Errors name the line
@@ -141,13 +162,16 @@ func unquote(value string) string {
 
 // adjust fits a plan to this machine: of the jobs those that were asked for, with no
 // labels, and no more than the machine has.
-func (o *runOptions) adjust(machine pipeline.Resources, say func(string, ...any)) func(*pipeline.Pipeline) error {
+func (l *laptop) adjust() func(*pipeline.Pipeline) error {
+	o, machine := l.o, l.machine
 	return func(p *pipeline.Pipeline) error {
 		keep, err := wantedJobs(p.Jobs, o.job)
 		if err != nil {
+			l.unknown = err
 			return err
 		}
 		jobs := p.Jobs[:0:0]
+		var names []string
 		for _, j := range p.Jobs {
 			if !keep[j.Name] {
 				continue
@@ -160,13 +184,14 @@ func (o *runOptions) adjust(machine pipeline.Resources, say func(string, ...any)
 				j.Skip = "it waits for a person: run it with `narwhal run " + j.Name + "`"
 			}
 			if r := least(j.Resources, machine); r != j.Resources {
-				say("job %s asks for %s, this machine has %s", j.Name, j.Resources, machine)
+				l.printer.say("job %s asks for %s, this machine has %s", j.Name, j.Resources, machine)
 				j.Resources = r
 			}
 			j.Labels = nil
-			jobs = append(jobs, j)
+			jobs, names = append(jobs, j), append(names, j.Name)
 		}
 		p.Jobs = jobs
+		l.printer.jobs(names)
 		return nil
 	}
 }
@@ -188,7 +213,7 @@ func wantedJobs(jobs []pipeline.Job, name string) (map[string]bool, error) {
 		}
 	}
 	if len(todo) == 0 {
-		return nil, fmt.Errorf("there is no job %q: there are %s", name, strings.Join(all, ", "))
+		return nil, &noJob{name, all}
 	}
 	keep := make(map[string]bool)
 	for len(todo) > 0 {

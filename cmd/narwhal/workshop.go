@@ -78,6 +78,7 @@ func newWorkshop(cfg nodeConfig, id cluster.Identity, around surroundings, log *
 		LeaveRunning: exec.Name() == "docker",
 		Beat:         min(link.DefaultBeat, cfg.suspect/3), Lease: lease, FenceGrace: cfg.lost / 10, Lost: cfg.lost, Grace: cfg.grace,
 		LogBytes: cfg.keepBytes, Unseal: around.secrets.Open, Blobs: around.blobs, Caches: around.caches, Adjust: around.adjust,
+		Marks: cfg.marks, Shelves: w.shelves(around),
 	})
 	if err != nil {
 		w.Close()
@@ -124,7 +125,7 @@ func newExecutor(cfg nodeConfig, id cluster.Identity, log *slog.Logger) (anExecu
 		return nil, fmt.Errorf("find this program: %w", err)
 	}
 	return executor.NewDocker(executor.DockerConfig{
-		Binary: binary, Cluster: id.ClusterID, Node: node, Grace: cfg.grace, LogLimit: cfg.logBytes,
+		Binary: binary, Cluster: id.ClusterID, Node: node, Dir: cfg.dataDir, Grace: cfg.grace, LogLimit: cfg.logBytes,
 	}, log)
 }
 

@@ -7,9 +7,19 @@ import (
 	"github.com/codepr/narwhal/fsm"
 )
 
-// timeoutSlack is how much longer than its timeout a job may take before the
-// leader says that it is over: its node, which ends it, is given the time to.
-const timeoutSlack = time.Minute
+// How much longer than its timeout a job may take before the leader says that it is
+// over: its node, which ends it, is given the time to, and to keep what it leaves.
+const (
+	timeoutSlack = time.Minute
+	keepingSlack = 15 * time.Minute
+)
+
+func slack(j *fsm.Job) time.Duration {
+	if len(j.Spec.Cache) > 0 || j.Spec.Artifacts != nil {
+		return keepingSlack
+	}
+	return timeoutSlack
+}
 
 // Stopwatch measures how long attempts run. Like leases it is the leader's memory
 // and starts afresh with every leader: a clock that steps, or a machine that slept,
@@ -38,7 +48,7 @@ func (w *Stopwatch) Overdue(s *fsm.State, now time.Time) (expire []fsm.ExpireAtt
 			began = now
 		}
 		since[ref] = began
-		over := began.Add(j.Spec.Timeout + timeoutSlack)
+		over := began.Add(j.Spec.Timeout + slack(j))
 		if over.After(now) {
 			next = earliest(next, over)
 			continue

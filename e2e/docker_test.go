@@ -175,8 +175,12 @@ steps:
 	if b.Cause != fsm.CauseOOM || j.Cause != fsm.CauseOOM || !strings.Contains(j.Reason, "memory limit of 64") || len(j.Attempts) != 1 {
 		t.Errorf("want oom, its limit and no second attempt: %s", outline(b))
 	}
-	if steps := j.Attempts[0].Steps; len(steps) != 2 || steps[0].Status != fsm.Passed || steps[1].Status != fsm.Failed {
-		t.Errorf("steps %+v", steps)
+	a := j.Attempts[0]
+	if steps := a.Steps; len(steps) != 3 || steps[0].Status != fsm.Passed || steps[1].Cause != fsm.CauseOOM || steps[2].Status != fsm.Skipped {
+		t.Errorf("steps %+v", a.Steps)
+	}
+	if a.PeakMemory < 32<<20 || a.PeakMemory > 64<<20 {
+		t.Errorf("the peak of a job that used all of its 64 MiB is told as %d bytes", a.PeakMemory)
 	}
 }
 

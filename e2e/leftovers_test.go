@@ -143,7 +143,7 @@ func (p planted) look(ctx context.Context, e engine) (errs [3]error) {
 func (p planted) left(ctx context.Context, e engine) error {
 	for i, err := range p.look(ctx, e) {
 		if !errdefs.IsNotFound(err) {
-			return fmt.Errorf("the %s is there (%v)", []string{"container", "network", "volume"}[i], err)
+			return fmt.Errorf("the %s is there", []string{"container", "network", "volume"}[i])
 		}
 	}
 	return nil
@@ -195,7 +195,7 @@ func inMemory(t *testing.T) string {
 func there(paths []string) error {
 	for _, p := range paths {
 		if _, err := os.Lstat(p); !errors.Is(err, fs.ErrNotExist) {
-			return fmt.Errorf("%s is there (%v)", p, err)
+			return fmt.Errorf("%s is there", p)
 		}
 	}
 	return nil

@@ -41,18 +41,19 @@ type rooted interface {
 	Root(ctx context.Context) (string, error)
 }
 
-// diskLoop looks after the disks and the images every now and then, and after each
-// attempt.
+// diskLoop looks after the disks every now and then and after each attempt, and
+// finds out which images are here.
 func (r *Runner) diskLoop(ctx context.Context) error {
 	ticker := time.NewTicker(r.cfg.DiskEvery)
 	defer ticker.Stop()
+	r.images.refresh(ctx)
 	for {
 		r.disk.look(ctx)
-		r.images.refresh(ctx)
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-ticker.C:
+			r.images.refresh(ctx)
 		case <-r.freed:
 		}
 	}
@@ -65,30 +66,11 @@ func (r *Runner) places(ctx context.Context) []place {
 	if r.images.store == nil {
 		return []place{data}
 	}
-	if root := r.imageRoot(ctx); root != "" && !sameDisk(root, r.cfg.Dir) {
+	if root := r.images.folder(ctx); root != "" && !sameDisk(root, r.cfg.Dir) {
 		return []place{data, {path: root, shelves: []Shelf{r.images.shelf()}}}
 	}
 	data.shelves = append(data.shelves, r.images.shelf())
 	return []place{data}
-}
-
-// imageRoot is empty where the executor can't say, or not on this machine.
-func (r *Runner) imageRoot(ctx context.Context) string {
-	store, ok := r.cfg.Executor.(rooted)
-	if !ok {
-		return ""
-	}
-	ctx, cancel := context.WithTimeout(ctx, imagesWithin)
-	defer cancel()
-	root, err := store.Root(ctx)
-	if err != nil {
-		r.log.Debug("ask where images lie", "error", err)
-		return ""
-	}
-	if _, err := os.Stat(root); err != nil {
-		return ""
-	}
-	return root
 }
 
 // Borrowed lists the object stores that the checkouts of living attempts refer to:
@@ -146,6 +128,7 @@ func (r *Runner) oldLogs(ctx context.Context, before time.Time) ([]keptLog, erro
 type imagesHere struct {
 	store imageStore // nil where the executor has none
 	warn  func(msg string, args ...any)
+	root  string // once it is known; of the disks' loop
 
 	mu     sync.Mutex
 	names  []string
@@ -162,6 +145,23 @@ func (h *imagesHere) list() []string {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.names
+}
+
+// folder is where they lie; empty where the executor can't say, or not on this
+// machine.
+func (h *imagesHere) folder(ctx context.Context) string {
+	store, ok := h.store.(rooted)
+	if !ok || h.root != "" {
+		return h.root
+	}
+	ctx, cancel := context.WithTimeout(ctx, imagesWithin)
+	defer cancel()
+	if root, err := store.Root(ctx); err == nil { // else it is asked again
+		if _, err := os.Stat(root); err == nil {
+			h.root = root
+		}
+	}
+	return h.root
 }
 
 // refresh asks for the images; what is known stays where that fails.

@@ -239,3 +239,36 @@ func TestImages(t *testing.T) {
 	n.leader.await(t, "two images to go", func() bool { return slices.Equal(n.leader.images, []string{"alpine:3", "debian", "debian:latest"}) })
 	n.end()
 }
+
+// dated is withImages that knows when the next one to go was last used.
+type dated struct {
+	*withImages
+	next time.Time
+	none bool
+}
+
+func (d dated) NextImage(context.Context) (time.Time, bool, error) { return d.next, !d.none, nil }
+
+func TestImagesOnTheirShelf(t *testing.T) {
+	plain, at := &withImages{machine: newMachine()}, time.Date(2026, 11, 1, 0, 0, 0, 0, time.UTC)
+	list := func(e Executor) []Kept {
+		t.Helper()
+		kept, err := newImagesHere(e, nil).shelf().List(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return kept
+	}
+	if got := list(dated{plain, at, false}); !slices.Equal(got, []Kept{{Used: at}}) {
+		t.Errorf("the shelf has %v", got)
+	}
+	if got := list(dated{plain, at, true}); len(got) != 0 {
+		t.Errorf("with nothing to remove it has %v", got)
+	}
+	if got := list(plain); len(got) != 1 || got[0].Bytes != 0 || time.Since(got[0].Used) < imageAge {
+		t.Errorf("where it isn't known it has %v", got)
+	}
+	if newImagesHere(newMachine(), nil).store != nil {
+		t.Error("an executor without images has some")
+	}
+}

@@ -91,9 +91,10 @@ steps: [{command: echo begun; while test ! -e go; do sleep 0.1; done}]
 	must(t, os.WriteFile(filepath.Join(n.Dir, "attempts", lives.ID.String()+"-1", "src", "go"), nil, 0o644))
 	wantStatus(t, ended(t, c, living.ID), fsm.Passed)
 	ended(t, c, dying.ID)
-	if err := e.attemptLeft(deadline(t, patience), n, fsm.AttemptRef{Job: lives.ID, N: 1}); err != nil {
-		t.Errorf("after the end of the one that lived: %v", err)
-	}
+	// The workspace goes once the result is on its way.
+	gone("what the one that lived has left to go", func(ctx context.Context) error {
+		return e.attemptLeft(ctx, n, fsm.AttemptRef{Job: lives.ID, N: 1})
+	})
 }
 
 func idsOf(all []container.InspectResponse) (ids []string) {

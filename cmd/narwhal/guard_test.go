@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"io"
 	"net"
 	"net/netip"
@@ -43,7 +44,7 @@ func TestGuard(t *testing.T) {
 	if from := accepted(); from != "127.0.0.2" {
 		t.Errorf("%s was accepted", from)
 	}
-	if n, err := refused.Read(make([]byte, 1)); err != io.EOF {
+	if n, err := refused.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
 		t.Errorf("who is refused reads %d bytes, %v", n, err)
 	}
 }

@@ -84,7 +84,8 @@ func (n *Node) Launch() error {
 		listen, cluster = strings.TrimPrefix(n.API, "http://"), n.cluster
 	}
 	args := []string{"node", "--data-dir", n.Dir, "--name", n.Name, "--listen", listen, "--cluster-listen", cluster,
-		"--executor", n.lab.opts.Executor, "--allow-protocol", "https,ssh," + n.lab.opts.Protocol}
+		"--executor", n.lab.opts.Executor, "--allow-protocol", "https,ssh," + n.lab.opts.Protocol,
+		"--disk-high", "99%", "--disk-low", "98%"} // whoever runs this may have a full disk
 	if n.joins != nil {
 		args = append(args, "--join", n.joins.cluster)
 		if n.ID == "" {

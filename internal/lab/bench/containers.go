@@ -15,8 +15,9 @@ import (
 // image is one that scripts/images.sh makes: a static busybox.
 const image = "narwhal/busybox:test"
 
-// inContainer is the top of a narwhal.yml whose jobs run in image.
-const inContainer = "image: " + image + "\nresources: {cpu: 100m, memory: 64Mi}\n"
+// inContainer is the top of a narwhal.yml whose jobs run in image, with a whole
+// processor: with a tenth of one the supervisor itself would wait for its turn.
+const inContainer = "image: " + image + "\nresources: {cpu: 1, memory: 128Mi}\n"
 
 // build builds a commit with this narwhal.yml and waits until it has passed.
 func (b *bench) build(ctx context.Context, yml, key string) (api.Build, error) {

@@ -27,13 +27,21 @@ import (
 type benchmark struct {
 	executor string // of the cluster's nodes; empty needs no cluster
 	run      func(context.Context, *bench) error
+	args     []string // further flags of the nodes
 }
 
 var benches = map[string]benchmark{
-	"latency": {"process", latency}, "throughput": {"process", throughput}, "failover": {"process", failover},
-	"starved": {"process", starved}, "idle": {"process", idle},
-	"steps": {"docker", steps}, "docker": {"docker", containers}, "cancel": {"docker", cancel}, "logs": {"docker", logs},
-	"checkout": {"", checkouts}, "cache": {"", caches},
+	"latency":    {executor: "process", run: latency},
+	"throughput": {executor: "process", run: throughput},
+	"failover":   {executor: "process", run: failover},
+	"starved":    {executor: "process", run: starved},
+	"idle":       {executor: "process", run: idle},
+	"steps":      {executor: "docker", run: steps},
+	"docker":     {executor: "docker", run: containers},
+	"cancel":     {executor: "docker", run: cancel},
+	"logs":       {executor: "docker", run: logs, args: []string{"--log-limit", "200Mi"}}, // 100 MB are to be kept
+	"checkout":   {run: checkouts},
+	"cache":      {run: caches},
 }
 
 func main() {
@@ -77,7 +85,7 @@ func run(ctx context.Context, name string) (err error) {
 		return err
 	}
 	say("starting three nodes")
-	l, err := lab.Start(ctx, lab.Options{Binary: binary, Dir: filepath.Join(dir, "nodes"), Executor: benches[name].executor})
+	l, err := lab.Start(ctx, lab.Options{Binary: binary, Dir: filepath.Join(dir, "nodes"), Executor: benches[name].executor, Args: benches[name].args})
 	if err != nil {
 		return err
 	}

@@ -99,26 +99,22 @@ func (r *dockerRun) end(ctx context.Context) (*container.State, error) {
 	return found.State, nil
 }
 
-// Stop asks the supervisor to end the job, and where that doesn't answer sends it
-// TERM. What is there still after grace is killed.
+// Stop asks the supervisor to end the job. What is there still after grace is killed.
 func (r *dockerRun) Stop(ctx context.Context, grace time.Duration) error {
 	// On the disk first: it tells a stop that was asked for from an engine's that
 	// ends its containers.
 	if err := supervise.Note(r.t.journal(), supervise.Record{Kind: supervise.RecordStop}); err != nil {
 		return fmt.Errorf("stop attempt %s: %w", r.t.Ref, err)
 	}
-	socket := filepath.Join(r.t.Dir, supervise.SocketsDir, supervise.ControlSocket)
-	if err := supervise.AskStop(ctx, socket, grace); err != nil {
-		r.d.log.Debug("stop attempt by signal", "attempt", r.t.Ref.String(), "error", err)
-		if over, err := r.signal(ctx, "SIGTERM"); over || err != nil {
-			return err
-		}
-	}
 	// A little longer than the supervisor's own: it is the one who should do it,
 	// since it says which step it was.
 	patient, cancel := context.WithTimeout(ctx, grace+time.Second)
-	defer cancel()
-	if err := r.gone(patient); err == nil {
+	var telling sync.WaitGroup
+	telling.Go(func() { r.tell(patient, grace) })
+	err := r.gone(patient)
+	cancel()
+	telling.Wait()
+	if err == nil {
 		return nil
 	}
 	if ctx.Err() != nil {
@@ -128,6 +124,24 @@ func (r *dockerRun) Stop(ctx context.Context, grace time.Duration) error {
 		return err
 	}
 	return r.gone(ctx)
+}
+
+// tell asks the supervisor to end the job until it has heard: by its socket, and
+// while that is not there by TERM. The first process of a container takes no signal
+// before it has said that it does: one that comes too early is lost.
+func (r *dockerRun) tell(ctx context.Context, grace time.Duration) {
+	socket := filepath.Join(r.t.Dir, supervise.SocketsDir, supervise.ControlSocket)
+	for pause := firstRetry; ctx.Err() == nil; pause = min(2*pause, time.Second) {
+		if supervise.AskStop(ctx, socket, grace) == nil {
+			return
+		}
+		if over, err := r.signal(ctx, "SIGTERM"); over {
+			return
+		} else if err != nil {
+			r.d.log.Debug("stop attempt by signal, trying again", "attempt", r.t.Ref.String(), "error", err)
+		}
+		sleep(ctx, pause)
+	}
 }
 
 func (r *dockerRun) gone(ctx context.Context) error {

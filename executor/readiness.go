@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -63,7 +64,10 @@ func (d *Docker) hearOf(ctx context.Context, t Task) (<-chan events.Message, <-c
 	args.Add("type", string(events.ContainerEventType))
 	args.Add("event", string(events.ActionHealthStatus))
 	args.Add("event", string(events.ActionDie))
-	messages, errs := d.api.Events(ctx, events.ListOptions{Filters: args})
+	// The engine answers before it listens. What happens between is in what it tells
+	// of the seconds before; its clock is this machine's.
+	since := strconv.FormatInt(time.Now().Add(-2*time.Second).Unix(), 10)
+	messages, errs := d.api.Events(ctx, events.ListOptions{Filters: args, Since: since})
 	return messages, errs, hangUp
 }
 
@@ -152,8 +156,8 @@ func (r *dockerRun) watchOnce(ctx context.Context, heard <-chan events.Message, 
 			return false, err
 		}
 		if dead != nil {
-			_, err := r.signal(ctx, "SIGTERM")
-			return err == nil, err
+			r.tell(ctx, r.d.cfg.Grace)
+			return true, nil
 		}
 		select {
 		case <-heard:

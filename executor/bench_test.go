@@ -2,6 +2,7 @@ package executor_test
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -14,6 +15,8 @@ import (
 
 	"github.com/codepr/narwhal/executor"
 	"github.com/codepr/narwhal/fsm"
+	"github.com/codepr/narwhal/joblog"
+	"github.com/codepr/narwhal/supervise"
 )
 
 // medians reports the median besides the mean: engines have slow days.
@@ -64,23 +67,6 @@ func BenchmarkDocker(b *testing.B) {
 		defer func() { _ = c.Close() }()
 		medians(b, func() error { return bare(b.Context(), c) })
 	})
-	b.Run("warm", func(b *testing.B) {
-		c, err := client.NewClientWithOpts(client.WithAPIVersionNegotiation())
-		if err != nil {
-			b.Fatal(err)
-		}
-		defer func() { _ = c.Close() }()
-		var took []time.Duration
-		for b.Loop() {
-			d, err := warm(b.Context(), c, b.TempDir())
-			if err != nil {
-				b.Fatal(err)
-			}
-			took = append(took, d)
-		}
-		slices.Sort(took)
-		b.ReportMetric(float64(took[len(took)/2].Microseconds())/1e3, "p50-ms")
-	})
 	b.Run("job", func(b *testing.B) {
 		k := &kit{node: newNode(), attempts: b.TempDir()}
 		cfg := executor.DockerConfig{Binary: supervisor, Cluster: cluster, Node: k.node}
@@ -117,28 +103,72 @@ func bare(ctx context.Context, c *client.Client) error {
 	return c.ContainerRemove(ctx, made.ID, container.RemoveOptions{})
 }
 
-// warm is what a container costs that was created and started ahead and waits for
-// its command in a folder: from the moment that it is given that.
-func warm(ctx context.Context, c *client.Client, dir string) (time.Duration, error) {
-	config := &container.Config{Image: busybox, Cmd: []string{"sh", "-c", "until [ -e /job/go ]; do sleep 0.001; done; sh -c true"}}
-	host := &container.HostConfig{Binds: []string{dir + ":/job"}}
-	made, err := c.ContainerCreate(ctx, config, host, nil, nil, "")
+// BenchmarkDockerStart is from the call of Start to the first step's first word, in
+// turns of a container that is made then and of one that was made ahead, and from
+// there to the end of the job, with the engine's work on what goes.
+func BenchmarkDockerStart(b *testing.B) {
+	dir, t := b.TempDir(), new(testing.T)
+	k := &kit{node: newNode(), attempts: filepath.Join(dir, "attempts")}
+	d, err := executor.NewDocker(executor.DockerConfig{Binary: supervisor, Cluster: cluster, Node: k.node, Warm: 1,
+		WarmDir: filepath.Join(dir, "warm")}, slog.New(slog.DiscardHandler))
 	if err != nil {
-		return 0, err
+		b.Fatal(err)
 	}
-	if err := c.ContainerStart(ctx, made.ID, container.StartOptions{}); err != nil {
-		return 0, err
+	k.ex = d
+	defer func() {
+		if err := errors.Join(d.RemoveNetwork(context.Background()), d.Close()); err != nil {
+			b.Error(err)
+		}
+	}()
+	if err := runOnce(b, k, t); err != nil {
+		b.Fatal(err)
 	}
+	starts, wholes := make(map[bool][]time.Duration), make(map[bool][]time.Duration)
+	for b.Loop() {
+		for _, k.warm = range []bool{true, false} {
+			task := k.task(t, "echo up")
+			if !k.warm { // the same quiet: the one that is ready waits
+				other := k.task(t, "true")
+				_ = os.RemoveAll(other.Dir)
+				release := k.prepare(t, other)
+				start, whole := startOnce(b, k, task)
+				starts[false], wholes[false] = append(starts[false], start), append(wholes[false], whole)
+				release()
+				continue
+			}
+			start, whole := startOnce(b, k, task)
+			starts[true], wholes[true] = append(starts[true], start), append(wholes[true], whole)
+		}
+	}
+	for warm, word := range map[bool]string{true: "warm", false: "cold"} {
+		b.ReportMetric(median(starts[warm]), word+"-start-p50-ms")
+		b.ReportMetric(median(wholes[warm]), word+"-job-p50-ms")
+	}
+}
+
+func startOnce(b *testing.B, k *kit, task executor.Task) (start, whole time.Duration) {
 	began := time.Now()
-	if err := os.WriteFile(filepath.Join(dir, "go"), nil, 0o600); err != nil {
-		return 0, err
+	run, err := k.ex.Start(b.Context(), task)
+	if err != nil {
+		b.Fatal(err)
 	}
-	ends, errs := c.ContainerWait(ctx, made.ID, container.WaitConditionNotRunning)
-	select {
-	case <-ends:
-	case err := <-errs:
-		return 0, err
+	for line, err := range joblog.Follow(b.Context(), filepath.Join(task.Dir, supervise.LogFile), 0, nil) {
+		if err != nil {
+			b.Fatal(err)
+		}
+		if line.Step >= 0 && line.Text == "up" {
+			break
+		}
 	}
-	err = c.ContainerRemove(ctx, made.ID, container.RemoveOptions{})
-	return time.Since(began), err
+	start = time.Since(began)
+	o, err := run.Wait(b.Context())
+	if err != nil || o.Status != fsm.Passed {
+		b.Fatalf("%+v, %v", o, err)
+	}
+	return start, time.Since(began)
+}
+
+func median(took []time.Duration) float64 {
+	slices.Sort(took)
+	return float64(took[len(took)/2].Microseconds()) / 1e3
 }

@@ -49,7 +49,9 @@ type setting struct {
 // create makes one of the attempt's containers.
 func (d *Docker) create(ctx context.Context, s *setting, p part) (string, error) {
 	config := p.config
-	config.Image, config.Labels = p.image, labels(s.t, p.role, p.name)
+	config.Image = p.image
+	var name string
+	name, config.Labels = d.identity(s.t, p)
 	if config.Healthcheck == nil {
 		config.Healthcheck = &container.HealthConfig{Test: []string{"NONE"}}
 	}
@@ -65,10 +67,6 @@ func (d *Docker) create(ctx context.Context, s *setting, p part) (string, error)
 	if len(p.aliases) > 0 {
 		nets = &network.NetworkingConfig{EndpointsConfig: map[string]*network.EndpointSettings{s.network: {Aliases: p.aliases}}}
 	}
-	name := d.containerName(s.t)
-	if p.role != roleJob {
-		name += "-" + p.role + "-" + p.name
-	}
 	made, err := d.api.ContainerCreate(ctx, &config, host, nets, nil, name)
 	if err != nil {
 		return "", fmt.Errorf("create container: %w", err)
@@ -77,6 +75,20 @@ func (d *Docker) create(ctx context.Context, s *setting, p part) (string, error)
 		d.log.Debug("engine warns", "attempt", s.t.Ref.String(), "warning", warning)
 	}
 	return made.ID, nil
+}
+
+// identity is the name and the labels of one of the attempt's containers, or of one
+// that was made ahead and is nobody's yet.
+func (d *Docker) identity(t Task, p part) (string, map[string]string) {
+	switch p.role {
+	case roleWarm:
+		return d.warmName(p.name), map[string]string{
+			labelCluster: t.Cluster, labelNode: string(t.Node), labelRole: roleWarm, labelSlot: p.name}
+	case roleJob:
+		return d.containerName(t), labels(t, p.role, p.name)
+	default:
+		return d.containerName(t) + "-" + p.role + "-" + p.name, labels(t, p.role, p.name)
+	}
 }
 
 // containerName is the same for the same attempt, so that the engine refuses to

@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sync/singleflight"
 
 	"github.com/codepr/narwhal/fsm"
+	"github.com/codepr/narwhal/pipeline"
 	"github.com/codepr/narwhal/supervise"
 )
 
@@ -43,6 +44,13 @@ type DockerConfig struct {
 	// /run or /dev/shm where it is empty.
 	SecretDir string
 
+	// Warm is how many containers are made ahead for an image that is in use; 0 is
+	// none. Their folders are in WarmDir, on the attempts' file system. None is made
+	// while the node's jobs have all of Offer; 0 of that is any.
+	Warm    int
+	WarmDir string
+	Offer   pipeline.Resources
+
 	Grace    time.Duration // between TERM and KILL; 10 s where 0
 	LogLimit int64         // of a job in bytes; 64 MiB where 0
 	Pids     int64         // processes and threads of a container; 2048 where 0
@@ -62,6 +70,7 @@ type Docker struct {
 	tidying sync.RWMutex // held to write while an image goes
 	secrets secretDir
 	cgroups cgroups
+	warm    *warmPool
 }
 
 var _ Executor = (*Docker)(nil)
@@ -108,7 +117,7 @@ func openDocker(cfg DockerConfig, log *slog.Logger) (*Docker, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &Docker{cfg: cfg, log: log, api: api, store: store, secrets: secretDir{cfg.SecretDir, cfg.Node, new(sync.Mutex)}, cgroups: detectCgroups()}
+	d := &Docker{cfg: cfg, log: log, api: api, store: store, secrets: secretDir{cfg.SecretDir, cfg.Node, new(sync.Mutex)}, cgroups: detectCgroups(), warm: newWarmPool(cfg)}
 	d.nets.pool, d.nets.known = newPool(cfg.ServicePool, string(cfg.Node)), make(map[string]netip.Prefix)
 	d.engine = d.rememberEngine()
 	return d, nil
@@ -133,14 +142,19 @@ func checkStatic(path string) error {
 // Name is "docker".
 func (d *Docker) Name() string { return "docker" }
 
-// Close drops the connections to the engine. Containers go on.
-func (d *Docker) Close() error { return d.api.Close() }
+// Close removes what was made ahead, and drops the connections to the engine. Jobs'
+// containers go on.
+func (d *Docker) Close() error {
+	d.warm.end()
+	return d.api.Close()
+}
 
 // Start pulls the images that aren't there, and starts the attempt's containers.
 func (d *Docker) Start(ctx context.Context, t Task) (Run, error) {
 	if err := t.check(); err != nil {
 		return nil, err
 	}
+	defer d.warm.starting()()
 	hold := d.store.hold()
 	defer hold.release()
 	images, failed, err := d.images(ctx, t, hold)
@@ -153,6 +167,10 @@ func (d *Docker) Start(ctx context.Context, t Task) (Run, error) {
 	}
 	if err != nil {
 		return nil, fmt.Errorf("start attempt %s: %w", t.Ref, err)
+	}
+	if _, over := r.(ended); !over {
+		d.warm.began(t)
+		d.used(ctx, t, images)
 	}
 	return r, nil
 }
@@ -168,6 +186,12 @@ func (d *Docker) assemble(ctx context.Context, t Task, images map[string]picture
 		return nil, err
 	}
 	s := &setting{t: t, engine: engine, images: images}
+	if r, err := d.takeOver(ctx, s); r != nil || err != nil {
+		return r, err
+	}
+	if err := d.secrets.write(t); err != nil {
+		return nil, err
+	}
 	id, err := d.build(ctx, s)
 	if err == nil {
 		return d.begin(ctx, t, id)

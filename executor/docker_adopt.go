@@ -22,6 +22,9 @@ func (d *Docker) Adopt(ctx context.Context, t Task) (Run, error) {
 	if err != nil {
 		return nil, fmt.Errorf("adopt attempt %s: %w", t.Ref, err)
 	}
+	if _, over := r.(ended); !over && t.Work.Spec != nil {
+		d.warm.began(t)
+	}
 	return r, nil
 }
 
@@ -31,6 +34,13 @@ func (d *Docker) adopt(ctx context.Context, t Task) (Run, error) {
 	found, err := d.api.ContainerList(ctx, container.ListOptions{All: true, Filters: args})
 	if err != nil {
 		return nil, err
+	}
+	warm, err := d.adoptWarm(ctx, t)
+	if err != nil {
+		return nil, err
+	}
+	if len(found) == 0 && warm != nil {
+		return warm, nil
 	}
 	records, err := supervise.ReadJournal(t.journal())
 	if err != nil {
@@ -67,9 +77,14 @@ func (d *Docker) Sweep(ctx context.Context, keep func(fsm.AttemptRef) bool) erro
 	if err != nil {
 		return fmt.Errorf("sweep containers: %w", err)
 	}
-	found = slices.DeleteFunc(found, func(c container.Summary) bool { return kept(c.Labels) })
+	found = slices.DeleteFunc(found, func(c container.Summary) bool {
+		if c.Labels[labelRole] == roleWarm {
+			return d.keepWarm(c, keep)
+		}
+		return kept(c.Labels)
+	})
 	for _, c := range found {
-		d.log.Info("remove container that no attempt owns", "container", c.ID[:12], "attempt", c.Labels[labelJob]+"#"+c.Labels[labelAttempt])
+		d.log.Info("remove container that no attempt owns", "container", c.ID[:12], "attempt", c.Labels[labelJob]+"#"+c.Labels[labelAttempt], "names", c.Names)
 	}
 	return errors.Join(
 		d.removeAll(ctx, found),
@@ -77,6 +92,7 @@ func (d *Docker) Sweep(ctx context.Context, keep func(fsm.AttemptRef) bool) erro
 		d.sweepVolumes(ctx, kept),
 		d.secrets.sweep(keep),
 		d.cgroups.sweep(d.groups(), keep),
+		d.sweepSlots(),
 	)
 }
 

@@ -69,10 +69,23 @@ func (r *dockerRun) conclude(ctx context.Context) (o fsm.Outcome, err error) {
 			return o, err
 		}
 	}
+	return o, r.clear(ctx)
+}
+
+// clear leaves nothing of the attempt but its folder.
+func (r *dockerRun) clear(ctx context.Context) (err error) {
 	if hasBeside(r.t) {
-		return o, r.d.discard(ctx, r.t)
+		err = r.d.discard(ctx, r.t)
+	} else {
+		err = errors.Join(r.d.secrets.remove(r.t.Ref), r.d.remove(ctx, r.id))
 	}
-	return o, errors.Join(r.d.secrets.remove(r.t.Ref), r.d.remove(ctx, r.id))
+	if err == nil {
+		err = leaveSlot(r.t.Dir)
+	}
+	if err == nil {
+		r.d.warm.over(r.t.Ref)
+	}
+	return err
 }
 
 // end waits until the container doesn't run; nil where it isn't there any more.

@@ -90,6 +90,7 @@ type kit struct {
 	attempts string
 	docker   *executor.DockerConfig
 	process  *executor.ProcessConfig
+	warm     bool // each task gets a container that was made ahead
 }
 
 var numbers atomic.Uint64
@@ -131,6 +132,9 @@ func newDocker(t *testing.T, change ...func(*executor.DockerConfig)) *kit {
 	k.ex = d
 	t.Cleanup(func() { // what a failed test leaves; engine refuses while it is used
 		ctx := context.Background()
+		if err := d.Close(); err != nil {
+			t.Error(err)
+		}
 		plain := *k.docker
 		if strings.Contains(plain.Host, t.Name()) { // a gate, which may be shut
 			plain.Host = ""
@@ -145,7 +149,7 @@ func newDocker(t *testing.T, change ...func(*executor.DockerConfig)) *kit {
 		if err := last.RemoveNetwork(ctx); err != nil {
 			t.Error(err)
 		}
-		if err := d.Close(); err != nil {
+		if err := last.Close(); err != nil {
 			t.Error(err)
 		}
 	})
@@ -171,6 +175,9 @@ func (k *kit) task(t *testing.T, commands ...string) executor.Task {
 			Repo: "acme/api", SHA: strings.Repeat("a1", 20), Ref: "refs/heads/main", Event: fsm.EventPush,
 		}},
 	}
+	if k.warm {
+		t.Cleanup(k.prepare(t, task))
+	}
 	if err := os.MkdirAll(task.Workspace, 0o755); err != nil {
 		t.Fatal(err)
 	}
@@ -182,6 +189,9 @@ func (k *kit) start(t *testing.T, task executor.Task) executor.Run {
 	run, err := k.ex.Start(t.Context(), task)
 	if err != nil {
 		t.Fatal(err)
+	}
+	if k.warm && !begun(t, task) {
+		t.Error("it did not run in the container that was made ahead")
 	}
 	return run
 }

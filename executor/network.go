@@ -156,11 +156,12 @@ func (d *Docker) Local(addr netip.Addr) bool {
 	return false
 }
 
-// RemoveNetwork removes the node's network, and the empty folders of its secrets
+// RemoveNetwork removes what was made ahead, the node's network, and the empty folders of its secrets
 // and groups, where no container of the node's is left, also none that an adopting
 // process would start. It is for a process that ends: nobody else would ever do it,
 // and the next Start makes them again.
 func (d *Docker) RemoveNetwork(ctx context.Context) error {
+	d.warm.end()
 	left, err := d.api.ContainerList(ctx, container.ListOptions{All: true, Filters: d.ours()})
 	if err != nil {
 		return fmt.Errorf("remove network: %w", err)

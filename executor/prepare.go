@@ -13,15 +13,8 @@ import (
 // prepare lays out what the container finds of the attempt's folder: single
 // files, so that the job can't put a link in the place of one that we read.
 func (d *Docker) prepare(t Task, images map[string]picture, engine Engine) error {
-	for _, path := range []string{t.log(), t.journal()} {
-		if err := touch(path); err != nil {
-			return err
-		}
-	}
-	for name, mode := range map[string]fs.FileMode{supervise.InDir: 0o755, supervise.OutDir: 0o777, supervise.SocketsDir: 0o777} {
-		if err := t.folder(name, mode); err != nil {
-			return err
-		}
+	if err := t.layOut(); err != nil {
+		return err
 	}
 	below := []string{"GIT_CONFIG_COUNT=1", "GIT_CONFIG_KEY_0=safe.directory", "GIT_CONFIG_VALUE_0=*"}
 	spec := task(t, workspaceIn, below, d.cfg.Grace, d.cfg.LogLimit)
@@ -34,13 +27,26 @@ func (d *Docker) prepare(t Task, images map[string]picture, engine Engine) error
 	if err := supervise.WriteSpec(t.Dir, spec); err != nil {
 		return err
 	}
-	if err := d.secrets.write(t); err != nil {
-		return err
-	}
 	if !engine.UserNS && !engine.Rootless && rootOnly(t, images) {
 		return nil
 	}
 	return openTo(t.Workspace)
+}
+
+// layOut makes what of the attempt's folder is mounted, but for the checkout and the
+// spec.
+func (t Task) layOut() error {
+	for _, path := range []string{t.log(), t.journal()} {
+		if err := touch(path); err != nil {
+			return err
+		}
+	}
+	for name, mode := range map[string]fs.FileMode{supervise.InDir: 0o755, supervise.OutDir: 0o777, supervise.SocketsDir: 0o777} {
+		if err := t.folder(name, mode); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // rootOnly reports whether every step is run by root.

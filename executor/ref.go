@@ -20,6 +20,7 @@ const (
 	labelToken   = "narwhal.token"
 	labelRole    = "narwhal.role"
 	labelName    = "narwhal.name" // a service's or a satellite's
+	labelSlot    = "narwhal.slot" // of what was made ahead, which has none of an attempt's labels
 )
 
 // The roles.
@@ -30,6 +31,7 @@ const (
 	roleNetwork   = "network"   // of one attempt
 	roleNode      = "node"      // the network of all attempts that have none
 	roleVolume    = "volume"
+	roleWarm      = "warm" // the container that a job may get; then it has the attempt's name
 )
 
 func labels(t Task, role, name string) map[string]string {

@@ -81,6 +81,9 @@ func (r *Runner) adopt(ctx context.Context) {
 // runAttempt is an attempt's life, from after it is on the disk.
 func (r *Runner) runAttempt(a *attempt, adopted bool) {
 	defer a.leave(nil)
+	if !adopted {
+		defer r.prepare(a)()
+	}
 	words := r.words(a)
 	o, left := r.perform(a, words, adopted)
 	if left != nil {
@@ -99,6 +102,15 @@ func (r *Runner) runAttempt(a *attempt, adopted bool) {
 	if o.Cause == fsm.CauseNodeLost { // the executor may have lost sight of it
 		token(r.litter)
 	}
+}
+
+// prepare has the executor make ready what it can before the attempt's folder is made.
+func (r *Runner) prepare(a *attempt) (release func()) {
+	p, ok := r.cfg.Executor.(preparer)
+	if !ok || a.work.Kind != fsm.KindRun || a.work.Spec == nil {
+		return func() {}
+	}
+	return p.Prepare(r.task(a))
 }
 
 // perform does the work. Its error is errLeft, where there is no outcome yet.

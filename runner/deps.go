@@ -36,6 +36,13 @@ type Executor interface {
 	Sweep(ctx context.Context, keep func(fsm.AttemptRef) bool) error
 }
 
+// preparer is an Executor that can have something of an attempt ready: it is asked
+// before anything is put into the attempt's folder, which it may bring.
+type preparer interface {
+	// Prepare's release is called when Start has returned, or is not called at all.
+	Prepare(t executor.Task) (release func())
+}
+
 // Leader keeps a stream to whoever leads: link.Client.
 type Leader interface {
 	Run(ctx context.Context, session link.Session) error

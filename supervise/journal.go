@@ -20,6 +20,7 @@ type RecordKind string
 
 // The kinds.
 const (
+	RecordBegun   RecordKind = "begun"   // a process that had waited for its job was given it
 	RecordProcess RecordKind = "process" // a step started a session of processes
 	RecordStep    RecordKind = "step"    // a step ended
 	RecordStop    RecordKind = "stop"    // somebody asked for the job's end
@@ -138,7 +139,7 @@ func Has(records []Record, kind RecordKind) bool {
 // sound brings a record within bounds, and reports whether it makes sense.
 func (r *Record) sound() bool {
 	switch r.Kind {
-	case RecordProcess, RecordStop:
+	case RecordBegun, RecordProcess, RecordStop:
 		return true
 	case RecordStep:
 		return r.Result != nil && soundStep(r.Result)

@@ -37,6 +37,7 @@ type nodeConfig struct {
 	labels       []string
 	cpu          string
 	memory, disk string
+	warm         int // containers made ahead for an image
 	voterOnly    bool
 	noVoter      bool
 
@@ -106,6 +107,7 @@ func (c *nodeConfig) flags(f *pflag.FlagSet) {
 	f.StringVar(&c.cpu, "cpu", "", "the `CPUs` to offer to jobs, such as 4 or 500m (default: the machine's)")
 	f.StringVar(&c.memory, "memory", "", "the `memory` to offer to jobs, such as 8Gi (default: the machine's, less a reserve)")
 	f.StringVar(&c.disk, "disk", "", "the `disk` to offer to jobs, such as 50Gi (default: what is free below --data-dir)")
+	f.IntVar(&c.warm, "warm", 1, "how many containers are kept ready for an image in use, 4 of all images at most; 0 is none")
 	f.BoolVar(&c.voterOnly, "voter-only", false, "a witness: votes, but runs no jobs")
 	f.BoolVar(&c.noVoter, "no-voter", false, "runs jobs, but never votes")
 	c.webhooks.flags(f)
@@ -141,6 +143,9 @@ func (c *nodeConfig) complete() error {
 	}
 	if c.heartbeat < 50*time.Millisecond {
 		return fmt.Errorf("--heartbeat %s: want 50ms or more; a busy machine elects all the time below", c.heartbeat)
+	}
+	if c.warm < 0 || c.warm > 4 {
+		return fmt.Errorf("--warm %d: want 0 to 4", c.warm)
 	}
 	if c.grace <= 0 {
 		return fmt.Errorf("--stop-grace %s: want more than 0", c.grace)

@@ -11,17 +11,23 @@ import (
 // superviseCommand is what runs as the first process of a job's containers. It is
 // no command for people.
 func superviseCommand() *cobra.Command {
-	var satellite string
+	var (
+		satellite string
+		warm      bool
+	)
 	cmd := &cobra.Command{
 		Use:    "supervise DIR",
 		Hidden: true,
 		Args:   cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			var code int
-			if satellite == "" {
-				code = supervise.Main(cmd.Context(), args[0], os.Environ())
-			} else {
+			switch {
+			case satellite != "":
 				code = supervise.Satellite(cmd.Context(), satellite, args[0], os.Environ())
+			case warm:
+				code = supervise.Await(cmd.Context(), args[0], os.Environ())
+			default:
+				code = supervise.Main(cmd.Context(), args[0], os.Environ())
 			}
 			if code != 0 {
 				return exitError{code: code}
@@ -30,5 +36,6 @@ func superviseCommand() *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVar(&satellite, "satellite", "", "run the steps that the job's own first process sends to this name")
+	cmd.Flags().BoolVar(&warm, "warm", false, "wait until there is a job")
 	return cmd
 }

@@ -61,7 +61,7 @@ func newWorkshop(cfg nodeConfig, id cluster.Identity, around surroundings, log *
 	if err != nil {
 		return nil, err
 	}
-	exec, err := newExecutor(cfg, id, log)
+	exec, err := newExecutor(cfg, id, capacity, log)
 	if err != nil {
 		w.Close()
 		return nil, err
@@ -113,7 +113,7 @@ func haveTools(ctx context.Context, cfg nodeConfig) error {
 	return nil
 }
 
-func newExecutor(cfg nodeConfig, id cluster.Identity, log *slog.Logger) (anExecutor, error) {
+func newExecutor(cfg nodeConfig, id cluster.Identity, capacity pipeline.Resources, log *slog.Logger) (anExecutor, error) {
 	node := fsm.NodeID(id.NodeID)
 	if cfg.executor == "process" {
 		return executor.NewProcess(executor.ProcessConfig{
@@ -126,6 +126,7 @@ func newExecutor(cfg nodeConfig, id cluster.Identity, log *slog.Logger) (anExecu
 	}
 	return executor.NewDocker(executor.DockerConfig{
 		Binary: binary, Cluster: id.ClusterID, Node: node, Dir: cfg.dataDir, Grace: cfg.grace, LogLimit: cfg.logBytes,
+		Warm: cfg.warm, WarmDir: filepath.Join(cfg.dataDir, "warm"), Offer: capacity,
 	}, log)
 }
 

@@ -15,10 +15,12 @@ func main() {
 	switch {
 	case len(args) == 2 && args[0] == "supervise":
 		os.Exit(supervise.Main(context.Background(), args[1], os.Environ()))
+	case len(args) == 3 && args[0] == "supervise" && args[1] == "--warm":
+		os.Exit(supervise.Await(context.Background(), args[2], os.Environ()))
 	case len(args) == 4 && args[0] == "supervise" && args[1] == "--satellite":
 		os.Exit(supervise.Satellite(context.Background(), args[2], args[3], os.Environ()))
 	default:
-		fmt.Fprintln(os.Stderr, "usage: supervisor supervise [--satellite NAME] DIR")
+		fmt.Fprintln(os.Stderr, "usage: supervisor supervise [--warm | --satellite NAME] DIR")
 		os.Exit(2)
 	}
 }

@@ -371,7 +371,7 @@ func artifactsComeOut(t *testing.T, k *kit) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := errors.Join(os.Mkdir(filepath.Join(next.Dir, executor.InDir), 0o755), os.WriteFile(filepath.Join(next.Dir, executor.InDir, "a"), data, 0o644)); err != nil {
+	if err := errors.Join(os.MkdirAll(filepath.Join(next.Dir, executor.InDir), 0o755), os.WriteFile(filepath.Join(next.Dir, executor.InDir, "a"), data, 0o644)); err != nil {
 		t.Fatal(err)
 	}
 	expect(t, k.run(t, next), fsm.Passed, "", "")

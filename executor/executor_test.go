@@ -33,6 +33,7 @@ type starter struct {
 	Docker  *executor.DockerConfig
 	Process *executor.ProcessConfig
 	Task    executor.Task
+	First   *executor.Task // is run before, so that Task gets a container that was made ahead
 }
 
 // supervisor is the binary that containers get.
@@ -73,6 +74,9 @@ func startAndStay(text string) {
 			panic(err)
 		}
 		ex = d
+		if s.First != nil {
+			runFirst(d, s)
+		}
 	} else {
 		ex = executor.NewProcess(*s.Process, log)
 	}
@@ -83,6 +87,26 @@ func startAndStay(text string) {
 	select {}
 }
 
+// runFirst returns when Task has claimed a container.
+func runFirst(d *executor.Docker, s starter) {
+	run, err := d.Start(context.Background(), *s.First)
+	if err == nil {
+		_, err = run.Wait(context.Background())
+	}
+	if err == nil {
+		err = os.RemoveAll(s.Task.Dir)
+	}
+	if err != nil {
+		panic(err)
+	}
+	for ; ; time.Sleep(10 * time.Millisecond) {
+		d.Prepare(s.Task)
+		if _, err := os.Stat(s.Task.Workspace); err == nil {
+			return
+		}
+	}
+}
+
 // kit is an executor under test.
 type kit struct {
 	ex       executor.Executor
@@ -90,7 +114,8 @@ type kit struct {
 	attempts string
 	docker   *executor.DockerConfig
 	process  *executor.ProcessConfig
-	warm     bool // each task gets a container that was made ahead
+	first    *executor.Task // of what startElsewhere starts
+	warm     bool           // each task gets a container that was made ahead
 }
 
 var numbers atomic.Uint64
@@ -253,7 +278,7 @@ func until(t *testing.T, task executor.Task, text string) {
 // startElsewhere starts the attempt from another process and kills that.
 func (k *kit) startElsewhere(t *testing.T, task executor.Task) {
 	t.Helper()
-	text, err := json.Marshal(starter{Docker: k.docker, Process: k.process, Task: task})
+	text, err := json.Marshal(starter{Docker: k.docker, Process: k.process, Task: task, First: k.first})
 	if err != nil {
 		t.Fatal(err)
 	}

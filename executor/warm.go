@@ -139,6 +139,15 @@ func (w *warmPool) release(s *slot) {
 	}
 }
 
+// doom leaves a slot to the loop, which tries until nothing is left of it.
+func (w *warmPool) doom(s *slot) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	s.state = doomed
+	w.nudge()
+}
+
+// nudge has the loop look again.
 func (w *warmPool) nudge() {
 	select {
 	case w.kick <- struct{}{}:

@@ -33,6 +33,7 @@ func (d *Docker) takeOver(ctx context.Context, s *setting) (Run, error) {
 	cleanup, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
 	defer cancel()
 	if err := d.dropSlot(cleanup, slot); err != nil {
+		d.warm.doom(slot)
 		return nil, err
 	}
 	// Only now can't it begin any more.

@@ -174,6 +174,30 @@ func TestWarmContainerIsTheJobs(t *testing.T) {
 	}
 }
 
+// TestWarmContainerOfAnotherUser: the image's user is not root.
+func TestWarmContainerOfAnotherUser(t *testing.T) {
+	k := coolWarm(t, nil)
+	image := derive(t, "USER 1000:1000")
+	var task executor.Task
+	for _, ahead := range []bool{false, true} { // the first one has it made for the second
+		task = k.task(t, "id -u; cat given; echo more > made")
+		task.Work.Spec.Image = image
+		if ahead {
+			if err := os.RemoveAll(task.Dir); err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(k.prepare(t, task))
+		}
+		if err := os.WriteFile(filepath.Join(task.Workspace, "given"), []byte("given\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		expect(t, k.run(t, task), fsm.Passed, "", "")
+	}
+	if got := printed(t, task); got != "1000\ngiven\n" || !begun(t, task) {
+		t.Errorf("begun %v, printed %q", begun(t, task), got)
+	}
+}
+
 // TestOneWarmContainerForTwo: the second has none, and runs all the same.
 func TestOneWarmContainerForTwo(t *testing.T) {
 	k := coolWarm(t, nil)
@@ -358,6 +382,38 @@ func TestAdoptAWarmContainer(t *testing.T) {
 	expect(t, wait(t, run), fsm.Errored, fsm.CauseNodeLost, "")
 }
 
+// TestAdoptAWarmContainerOfAKilledNarwhal: of what the killed one had made ahead, only
+// the job is left.
+func TestAdoptAWarmContainerOfAKilledNarwhal(t *testing.T) {
+	k := newDocker(t, func(c *executor.DockerConfig) { c.Warm, c.WarmDir = 1, filepath.Join(t.TempDir(), "warm") })
+	k.attempts = filepath.Join(filepath.Dir(k.docker.WarmDir), "attempts")
+	first, task := k.task(t, "true"), k.task(t, "echo up; while [ ! -e go ]; do sleep 0.02; done; echo end")
+	k.first = &first
+	k.startElsewhere(t, task)
+	if !begun(t, task) {
+		t.Fatal("it did not run in a container that was made ahead")
+	}
+	c := api(t)
+	if err := k.ex.Sweep(t.Context(), func(ref fsm.AttemptRef) bool { return ref == task.Ref }); err != nil {
+		t.Fatal(err)
+	}
+	if got := idle(t, c, k.node); len(got) > 0 {
+		t.Errorf("left: %v", got)
+	}
+	run, err := k.ex.Adopt(t.Context(), task)
+	if err != nil {
+		t.Fatal(err)
+	}
+	touch(t, filepath.Join(task.Workspace, "go"))
+	expect(t, wait(t, run), fsm.Passed, "", "")
+	if got := printed(t, task); got != "up\nend\n" {
+		t.Errorf("printed %q", got)
+	}
+	if left := things(t, c, k.node); len(left) > 1 { // the node's network
+		t.Errorf("left: %v", left)
+	}
+}
+
 // TestSweepOfWarmContainers: what an earlier narwhal has made ahead goes, what this
 // one has stays, and so does what runs.
 func TestSweepOfWarmContainers(t *testing.T) {
@@ -368,10 +424,10 @@ func TestSweepOfWarmContainers(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer removeContainer(t, foreign.ID)
-	kept, swept := k.claimant(t, "echo up; sleep 600"), executor.Task{}
+	kept := k.claimant(t, "echo up; sleep 600")
 	keptRun := k.start(t, kept)
 	until(t, kept, "up")
-	swept = k.claimant(t, "echo up; sleep 600")
+	swept := k.claimant(t, "echo up; sleep 600")
 	sweptRun := k.start(t, swept)
 	until(t, swept, "up")
 	waiting := k.claimant(t, "echo mine") // claimed, not begun

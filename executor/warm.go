@@ -65,6 +65,14 @@ const (
 	slotFile = "slot.json"
 )
 
+// slotSource is the folder of the checkout in an attempt's folder, where it is to be
+// for a container made ahead.
+const slotSource = "src"
+
+// slotNames are all that is mounted of a slot's folder.
+var slotNames = []string{slotSource, supervise.SpecFile, supervise.LogFile, supervise.JournalFile,
+	supervise.InDir, supervise.OutDir, supervise.SocketsDir}
+
 // warmPool are the slots of this process. Its loop runs from the first use of an
 // image to end.
 type warmPool struct {
@@ -188,112 +196,3 @@ func (w *warmPool) forget(id string) {
 	defer w.mu.Unlock()
 	delete(w.slots, id)
 }
-
-// starting is called when a start begins, and what it returns when it has ended.
-func (w *warmPool) starting() (done func()) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.starts++
-	return func() {
-		w.mu.Lock()
-		defer w.mu.Unlock()
-		w.starts--
-		w.nudge()
-	}
-}
-
-// began counts what runs.
-func (w *warmPool) began(t Task) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.running[t.Ref] = t.Work.Spec.Resources
-}
-
-// over forgets an attempt of which no container is left.
-func (w *warmPool) over(ref fsm.AttemptRef) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	delete(w.running, ref)
-	for id, s := range w.slots {
-		if s.state == taken && s.ref == ref {
-			delete(w.slots, id)
-		}
-	}
-	w.nudge()
-}
-
-// full reports whether the node's jobs have all that it offers.
-func (w *warmPool) full() bool {
-	var cpu, memory int64
-	for _, r := range w.running {
-		cpu += r.CPU
-		memory += r.Memory
-	}
-	return w.offer.CPU > 0 && cpu >= w.offer.CPU || w.offer.Memory > 0 && memory >= w.offer.Memory
-}
-
-// next is what is to be done now: a slot to be removed, or one to be made, or nothing
-// before again, or a nudge.
-func (w *warmPool) next(now time.Time) (drop, add *slot, use warmUse, again time.Duration) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	again = warmIdle
-	for key, u := range w.uses {
-		if left := u.at.Add(warmIdle).Sub(now); left <= 0 {
-			delete(w.uses, key)
-		} else {
-			again = min(again, left)
-		}
-	}
-	have := make(map[warmKey]int)
-	for _, s := range w.slots {
-		_, used := w.uses[s.key]
-		switch {
-		case s.state == doomed, s.state == free && !used:
-			s.state = doomed
-			return s, nil, use, 0
-		case s.state == free:
-			have[s.key]++
-		}
-	}
-	if w.starts > 0 || w.full() {
-		return nil, nil, use, again // whoever ends nudges
-	}
-	best, least, total := warmKey{}, warmKey{}, 0
-	for key, u := range w.uses {
-		total += have[key]
-		if have[key] < w.perKey && u.at.After(w.uses[best].at) {
-			best = key
-		}
-		if have[key] > 0 && (least == warmKey{} || u.at.Before(w.uses[least].at)) {
-			least = key
-		}
-	}
-	use = w.uses[best]
-	if use.at.IsZero() {
-		return nil, nil, use, again
-	}
-	if total >= maxWarm { // the one that was used last goes before
-		if !w.uses[least].at.Before(use.at) {
-			return nil, nil, use, again
-		}
-		for _, s := range w.slots {
-			if s.state == free && s.key == least {
-				s.state = doomed
-				return s, nil, use, 0
-			}
-		}
-	}
-	id := newSlotID()
-	add = &slot{id: id, key: best, dir: filepath.Join(w.dir, id), state: making}
-	w.slots[id] = add
-	return nil, add, use, 0
-}
-
-// slotSource is the folder of the checkout in an attempt's folder, where it is to be
-// for a container made ahead.
-const slotSource = "src"
-
-// slotNames are all that is mounted of a slot's folder.
-var slotNames = []string{slotSource, supervise.SpecFile, supervise.LogFile, supervise.JournalFile,
-	supervise.InDir, supervise.OutDir, supervise.SocketsDir}

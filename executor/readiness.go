@@ -177,10 +177,7 @@ func begun(records []supervise.Record) bool {
 // deadBeside is the outcome of a job that can't begin, since a service has ended
 // that was to become ready, or a container for steps has; nil where none has.
 func (d *Docker) deadBeside(ctx context.Context, t Task) (*fsm.Outcome, error) {
-	args := d.of(t.Ref)
-	args.Add("status", container.StateExited)
-	args.Add("status", container.StateDead)
-	found, err := d.api.ContainerList(ctx, container.ListOptions{All: true, Filters: args})
+	found, err := d.api.ContainerList(ctx, container.ListOptions{All: true, Filters: d.of(t.Ref)})
 	if err != nil {
 		return nil, fmt.Errorf("look at containers: %w", err)
 	}
@@ -193,6 +190,10 @@ func (d *Docker) deadBeside(ctx context.Context, t Task) (*fsm.Outcome, error) {
 		full, err := d.api.ContainerInspect(ctx, c.ID)
 		if err != nil {
 			return nil, fmt.Errorf("look at %s %s: %w", role, name, err)
+		}
+		// Not by the list: that may still be behind when the engine tells of a death.
+		if s := full.State.Status; s != container.StateExited && s != container.StateDead {
+			continue
 		}
 		if role == roleService {
 			return unready(name, howEnded(full.State)), nil

@@ -33,10 +33,10 @@ images: deps
 # The suites of the executors and of the commit queue run on the real Docker and RabbitMQ too.
 unit: deps
 	scripts/images.sh busybox
-	CGO_ENABLED=1 go test -race -timeout 15m $$(go list ./... | grep -v '/e2e\(/\|$$\)')
+	CGO_ENABLED=1 go test -race -timeout 30m $$(go list ./... | grep -v '/e2e\(/\|$$\)')
 
 e2e: images
-	go test ./e2e/... -count=1 -timeout 20m
+	go test ./e2e/... -count=1 -timeout 30m
 
 provision-test: build
 	NARWHAL_BINARY=bin/narwhal scripts/provision_test.sh

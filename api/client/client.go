@@ -62,6 +62,7 @@ type Client struct {
 	patience time.Duration
 	http     *http.Client
 	seen     atomic.Uint64 // the newest index of an answer: reads wait for it
+	wrote    atomic.Bool   // something was changed
 }
 
 // New makes a client. It connects to nothing.
@@ -123,6 +124,9 @@ func (c *Client) call(ctx context.Context, r *request, out any) error {
 	for try := 0; ; try++ {
 		resp, err := c.send(ctx, r, try) //nolint:bodyclose // decode closes it
 		if err == nil {
+			if r.method != http.MethodGet {
+				c.wrote.Store(true)
+			}
 			return decode(resp, out)
 		}
 		var p *api.Problem
@@ -203,6 +207,24 @@ func (c *Client) withIndex(r *request) url.Values {
 	}
 	return q
 }
+
+// Settle waits until the node that this client asks first knows all that the client
+// has written: what another client reads there next has it. It is no error where that
+// node can't be asked.
+func (c *Client) Settle(ctx context.Context) {
+	if !c.wrote.Load() {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, settleWithin)
+	defer cancel()
+	r := &request{method: http.MethodGet, path: prefix + "/leader"}
+	if resp, err := c.sendTo(ctx, c.addrs[0], r); err == nil {
+		_ = resp.Body.Close()
+	}
+}
+
+// settleWithin is far above what a node is behind in a cluster that works.
+const settleWithin = 3 * time.Second
 
 // note remembers the index of an answer.
 func (c *Client) note(resp *http.Response) {

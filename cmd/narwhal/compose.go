@@ -274,6 +274,7 @@ func (n *node) lead(ctx context.Context) error {
 	}
 	return n.cluster.WhileLeader(ctx, func(ctx context.Context, term uint64) error {
 		n.log.Info("this node leads", "term", term)
+		n.fresh.lead()
 		if err := n.raiseEpoch(ctx); err != nil {
 			return err
 		}

@@ -51,17 +51,22 @@ func (f *freshness) run(ctx context.Context) error {
 	return nil
 }
 
-// catchUp waits until the copy holds what the leader's held when it was asked. This
-// node's own leadership begins with a barrier, which is as good.
+// lead is told that this node leads and that the barrier has passed: its copy is the
+// newest there is.
+func (f *freshness) lead() { f.fresh.Store(true) }
+
+// catchUp waits until the copy holds what the leader's held when it was asked. Where
+// this node is the leader itself it waits for lead: Raft has a leader before all that
+// was committed is applied.
 func (f *freshness) catchUp(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, staleFor)
 	defer cancel()
 	for ctx.Err() == nil {
 		snap, changed := f.cluster.Watch()
-		if snap.HasLeader && snap.Leader.ID == f.cluster.Identity().NodeID {
+		if f.fresh.Load() {
 			return
 		}
-		if snap.HasLeader {
+		if snap.HasLeader && snap.Leader.ID != f.cluster.Identity().NodeID {
 			index, err := f.leader(ctx, fsm.NodeID(snap.Leader.ID))
 			if err == nil {
 				_, _ = f.replica.Wait(ctx, index) // the time was up: it is read as it is
@@ -71,7 +76,7 @@ func (f *freshness) catchUp(ctx context.Context) {
 		retry := time.NewTimer(100 * time.Millisecond)
 		select {
 		case <-changed:
-		case <-retry.C: // the leader is there, and does not serve yet
+		case <-retry.C: // the leader is there, and does not serve yet, or this node has only just come to lead
 		case <-ctx.Done():
 		}
 		retry.Stop()

@@ -56,7 +56,10 @@ func (r *remote) command(cmd *cobra.Command, run func(ctx context.Context, args 
 		if err := r.open(cmd); err != nil {
 			return err
 		}
-		return r.explain(run(cmd.Context(), args))
+		err := run(cmd.Context(), args)
+		// The next command may be a read, by another process.
+		r.client.Settle(context.WithoutCancel(cmd.Context()))
+		return r.explain(err)
 	}
 	return cmd
 }

@@ -108,7 +108,7 @@ func TestEscapeSetuid(t *testing.T) {
 	task.Work.Spec.Image = derive(t, "USER 1000:1000")
 	busy, err := os.ReadFile("/bin/busybox")
 	if err != nil {
-		t.Skip("there is no static busybox")
+		t.Fatalf("%v: run scripts/deps.sh busybox", err)
 	}
 	path := filepath.Join(task.Workspace, "id")
 	if err := os.WriteFile(path, busy, 0o755); err != nil {

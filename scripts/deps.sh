@@ -61,6 +61,8 @@ busybox_deps() {
 engine_answers() { docker version --format '{{.Server.Version}}' >/dev/null 2>&1; }
 
 docker_deps() {
+  # The tests of an engine that dies give theirs a network namespace of its own.
+  have ip || install docker iproute2
   if have docker && engine_answers; then return; fi
   [ -z "${DOCKER_HOST:-}" ] || die "DOCKER_HOST is $DOCKER_HOST and no engine answers there; start it or unset DOCKER_HOST"
   if ! have docker || ! have dockerd; then install docker docker.io iptables; fi

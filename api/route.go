@@ -6,6 +6,7 @@ import (
 	"net/http/httputil"
 	"net/url"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -39,7 +40,7 @@ func (s *Server) route(where place, w http.ResponseWriter, r *http.Request) (*ht
 		err.write(w)
 		return nil, false
 	}
-	if where == here || where == withState && s.deps.Cluster.HasLog() && !consistent {
+	if where == here || where == withState && s.deps.Cluster.HasLog() && !consistent && (index > 0 || s.knows(r)) {
 		return s.withState(w, r, index)
 	}
 	leader, ok := s.awaitLeader(r.Context())
@@ -62,6 +63,22 @@ func (s *Server) route(where place, w http.ResponseWriter, r *http.Request) (*ht
 		s.proxy(w, r, leader.ID, "the leader, ")
 	}
 	return nil, false
+}
+
+// knows reports whether the copy here has come to the build that the path names. What
+// follows the log is a moment behind: a build that is newer than all that it knows is
+// looked for at the leader, before anybody hears that there is none.
+func (s *Server) knows(r *http.Request) bool {
+	text, _, _ := strings.Cut(r.PathValue("id"), ".")
+	id, err := strconv.ParseUint(text, 10, 64)
+	ofBuild := strings.HasPrefix(r.URL.Path, prefix+"/builds/") || strings.HasPrefix(r.URL.Path, prefix+"/jobs/")
+	if err != nil || !ofBuild || r.Header.Get(headerPassed) != "" {
+		return true
+	}
+	for newest := range s.deps.State.State().Builds(0) {
+		return fsm.BuildID(id) <= newest.ID
+	}
+	return false
 }
 
 // mayRedirect reports whether the client can be sent to the leader: a session's

@@ -267,3 +267,26 @@ func TestStatusAndHealth(t *testing.T) {
 	n.call("GET", "/api/v1/leader", "").wantProblem(503, api.CodeNoLeader)
 	n.call("GET", "/api/v1/status", "").want(200).into(&s)
 }
+
+// TestFollowerThatIsBehind asks a node whose copy has not come to a build yet.
+func TestFollowerThatIsBehind(t *testing.T) {
+	w := newWorld(t, nil, "a", "b")
+	b := w.nodes["b"]
+	first := w.build("test")
+	b.hasLog = false // it misses what follows
+	second := w.build("test")
+	b.hasLog = true
+	if _, ok := b.State().Build(second); ok {
+		t.Fatal("it is not behind")
+	}
+	before := w.requests.Load()
+	b.call("GET", fmt.Sprintf("/api/v1/builds/%d", first), "").want(200)
+	b.call("GET", fmt.Sprintf("/api/v1/jobs/%d.1", first), "").want(200)
+	if n := w.requests.Load() - before; n != 0 {
+		t.Errorf("what it knows it asked the leader for, %d times", n)
+	}
+	for _, path := range []string{"/api/v1/builds/%d", "/api/v1/jobs/%d.1", "/api/v1/builds/%d/tests"} {
+		b.call("GET", fmt.Sprintf(path, second), "").want(200)
+	}
+	b.call("GET", fmt.Sprintf("/api/v1/builds/%d", second+1), "").wantProblem(404, api.CodeNotFound)
+}

@@ -87,6 +87,7 @@ func (d *Dispatcher) loop(ctx context.Context, t *term) error {
 	for {
 		state, newer := d.cfg.States.Watch()
 		departed, moved := d.cfg.Membership.Departed()
+		woken := t.woken() // before it is looked: what comes in between counts
 		now := d.cfg.Now()
 		commands, due := t.decide(state, departed, now)
 		if len(commands) > 0 {
@@ -102,7 +103,7 @@ func (d *Dispatcher) loop(ctx context.Context, t *term) error {
 		select {
 		case <-newer:
 		case <-moved:
-		case <-t.woken():
+		case <-woken:
 		case <-timer.C:
 		case <-ctx.Done():
 			return nil

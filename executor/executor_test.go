@@ -115,6 +115,7 @@ type kit struct {
 	docker   *executor.DockerConfig
 	process  *executor.ProcessConfig
 	first    *executor.Task // of what startElsewhere starts
+	ready    func()         // startElsewhere waits for it before it kills
 	warm     bool           // each task gets a container that was made ahead
 }
 
@@ -296,6 +297,9 @@ func (k *kit) startElsewhere(t *testing.T, task executor.Task) {
 		t.Fatalf("the other narwhal did not start the attempt: %v", err)
 	}
 	until(t, task, "up")
+	if k.ready != nil {
+		k.ready()
+	}
 	if err := other.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}

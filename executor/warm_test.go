@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -104,20 +105,26 @@ func name(k *kit, task executor.Task) string {
 	return "narwhal-" + string(k.node) + "-" + task.Ref.Job.String() + "-1-" + task.Ref.Token.String()
 }
 
-// idle are the names of the node's containers that no attempt has.
-func idle(t *testing.T, c *client.Client, node fsm.NodeID) (list []string) {
+// idle are the node's containers that no attempt has.
+func idle(t *testing.T, c *client.Client, node fsm.NodeID) []container.Summary {
 	t.Helper()
 	found, err := c.ContainerList(t.Context(), container.ListOptions{All: true, Filters: filters.NewArgs(
 		filters.Arg("label", "narwhal.node="+string(node)), filters.Arg("label", "narwhal.role=warm"))})
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, f := range found {
-		if strings.Contains(f.Names[0], "-warm-") {
-			list = append(list, f.Names[0])
+	return slices.DeleteFunc(found, func(f container.Summary) bool { return !strings.Contains(f.Names[0], "-warm-") })
+}
+
+// untilIdle returns when one has been made ahead and runs.
+func untilIdle(t *testing.T, c *client.Client, node fsm.NodeID) {
+	t.Helper()
+	running := func(f container.Summary) bool { return f.State == "running" }
+	for deadline := time.Now().Add(time.Minute); !slices.ContainsFunc(idle(t, c, node), running); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("no container is made ahead")
 		}
 	}
-	return list
 }
 
 // slotName is the container that a task has claimed, before it has its name.
@@ -389,11 +396,12 @@ func TestAdoptAWarmContainerOfAKilledNarwhal(t *testing.T) {
 	k.attempts = filepath.Join(filepath.Dir(k.docker.WarmDir), "attempts")
 	first, task := k.task(t, "true"), k.task(t, "echo up; while [ ! -e go ]; do sleep 0.02; done; echo end")
 	k.first = &first
+	c := api(t)
+	k.ready = func() { untilIdle(t, c, k.node) }
 	k.startElsewhere(t, task)
 	if !begun(t, task) {
 		t.Fatal("it did not run in a container that was made ahead")
 	}
-	c := api(t)
 	if err := k.ex.Sweep(t.Context(), func(ref fsm.AttemptRef) bool { return ref == task.Ref }); err != nil {
 		t.Fatal(err)
 	}

@@ -5,6 +5,8 @@ import (
 	"path/filepath"
 	"slices"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/codepr/narwhal/executor"
 	"github.com/codepr/narwhal/fsm"
@@ -80,6 +82,28 @@ func TestSweepNeedsNoLeader(t *testing.T) {
 	n.start()
 	n.m.await(t, "the orphan to be swept", func() bool { return slices.Equal(n.m.swept, []fsm.AttemptRef{orphan}) })
 	n.end()
+}
+
+// TestSweepWhatComesLate: an engine goes on making what a killed narwhal had asked for.
+func TestSweepWhatComesLate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNode(t)
+		n.start()
+		synctest.Wait()
+		time.Sleep(5 * time.Second)
+		orphan := ref(9, 1, 3)
+		n.m.update(func() {
+			n.m.runs[orphan] = &fakeRun{m: n.m, task: executor.Task{Ref: orphan}, ended: make(chan struct{})}
+		})
+		time.Sleep(40 * time.Second)
+		synctest.Wait()
+		n.m.look(func() {
+			if !slices.Equal(n.m.swept, []fsm.AttemptRef{orphan}) {
+				t.Errorf("swept: %v", n.m.swept)
+			}
+		})
+		n.end()
+	})
 }
 
 // TestSweepAfterLosingSight has the executor fail under an attempt: what it may have

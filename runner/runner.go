@@ -216,10 +216,13 @@ func (r *Runner) stopping() bool {
 }
 
 // sweep removes what is nobody's: at the start, when a leader has said what this
-// node should run, when an attempt may have left something, and now and then. The
+// node should run, when an engine has surely ended what it was asked for before, when
+// an attempt may have left something, and now and then. The
 // ledger alone tells what is somebody's: nothing is started that is not in it.
 func (r *Runner) sweep(ctx context.Context) error {
 	greeted := r.greeted
+	late := time.NewTimer(sweepLate)
+	defer late.Stop()
 	for ctx.Err() == nil {
 		next := sweepEvery
 		if err := r.cfg.Executor.Sweep(ctx, r.claims); err != nil && ctx.Err() == nil {
@@ -230,6 +233,7 @@ func (r *Runner) sweep(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 		case <-wait.C:
+		case <-late.C:
 		case <-greeted:
 			greeted = nil // once
 		case <-r.litter:
@@ -241,6 +245,7 @@ func (r *Runner) sweep(ctx context.Context) error {
 
 const (
 	sweepEvery = time.Hour
+	sweepLate  = 30 * time.Second // after the start
 	sweepAgain = 10 * time.Second // after a failure
 )
 

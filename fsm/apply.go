@@ -139,6 +139,8 @@ func (tx *txn) applyStore(c *Command) error {
 		return tx.useCache(c.UseCache)
 	case c.DropCache != nil:
 		return tx.dropCache(c.DropCache)
+	case c.SealLog != nil:
+		return tx.sealLog(c.SealLog)
 	default:
 		return fmt.Errorf("%w: it is empty", ErrInvalid)
 	}

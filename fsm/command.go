@@ -35,6 +35,7 @@ type Command struct {
 	SaveCache     *SaveCache     `cbor:"19,keyasint,omitempty"`
 	UseCache      *UseCache      `cbor:"20,keyasint,omitempty"`
 	DropCache     *DropCache     `cbor:"21,keyasint,omitempty"`
+	SealLog       *SealLog       `cbor:"22,keyasint,omitempty"`
 }
 
 // AddBuild accepts a commit. Result.Build is the new build, or the one that its
@@ -192,6 +193,15 @@ type DropCache struct {
 	Scope  string `json:"scope"`
 	Key    string `json:"key"`
 	Digest string `json:"digest"`
+}
+
+// SealLog says where the whole log of an attempt that has ended can be had. Where two
+// nodes have one, the longer counts: the other's is a copy that was cut short. Refused
+// with ErrNotEnded, or ErrStale where the attempt is not known.
+type SealLog struct {
+	Ref   AttemptRef `json:"ref"`
+	Bytes int64      `json:"bytes"` // of the log as it was written
+	Log   Blob       `json:"log"`   // zstd
 }
 
 // Result is Apply's answer to one command. Err is one of the sentinels in

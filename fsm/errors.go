@@ -19,6 +19,8 @@ var (
 	ErrUnknownNode = errors.New("no such node")
 	// ErrEnded is returned when the build has ended: it never changes again.
 	ErrEnded = errors.New("the build has ended")
+	// ErrNotEnded is returned when a log is to be sealed that is still written to.
+	ErrNotEnded = errors.New("the attempt has not ended")
 	// ErrStale is returned when a report is about an attempt that is not the
 	// current one: its result does not count and is to be thrown away.
 	ErrStale = errors.New("the attempt has been superseded")

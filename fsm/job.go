@@ -84,6 +84,7 @@ type Attempt struct {
 	Message  string       `json:"message,omitempty"`
 	Steps    []StepResult `json:"steps,omitempty"`
 	LogBytes int64        `json:"log_bytes,omitempty"`
+	Log      *Blob        `json:"log,omitempty"` // nil until it is sealed: its node, and one that has a copy, have it until then
 
 	PeakMemory int64         `json:"peak_memory,omitempty"` // bytes, of all its containers; 0 where it isn't known
 	CPUTime    time.Duration `json:"cpu_time,omitempty"`    // of its steps

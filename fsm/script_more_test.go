@@ -30,6 +30,14 @@ func (w *world) commandMore(f []string, arg func(int) string, opt lineOptions) C
 		return Command{UseCache: &UseCache{Repo: arg(1), Scope: arg(2), Key: arg(3)}}
 	case "drop": // drop REPO SCOPE KEY DIGEST
 		return Command{DropCache: &DropCache{Repo: arg(1), Scope: arg(2), Key: arg(3), Digest: arg(4)}}
+	case "seal": // seal JOB BYTES DIGEST HOLDER,… [n=N] [token=I]
+		bytes, err := strconv.ParseInt(arg(2), 10, 64)
+		w.check(err)
+		var holders []NodeID
+		for _, h := range strings.Split(arg(4), ",") {
+			holders = append(holders, NodeID(h))
+		}
+		return Command{SealLog: &SealLog{Ref: w.ref(arg(1), opt), Bytes: bytes, Log: Blob{Digest: arg(3), Size: 1, Holders: holders}}}
 	}
 	w.t.Fatalf("unknown line %q", strings.Join(f, " "))
 	return Command{}
@@ -57,6 +65,22 @@ func (w *world) metaStore(f []string) (func() string, bool) {
 				return "none\n"
 			}
 			return fmt.Sprintf("%s %s: %s\n", e.Scope, e.Key, e.Blob.Digest)
+		}, true
+	case "logs": // logs JOB: of its attempts
+		return func() string {
+			j, ok := w.state.Job(w.job(f[1]))
+			if !ok {
+				return "none\n"
+			}
+			var b strings.Builder
+			for _, a := range j.Attempts {
+				if a.Log == nil {
+					fmt.Fprintf(&b, "attempt %d: not sealed\n", a.N)
+					continue
+				}
+				fmt.Fprintf(&b, "attempt %d: %d bytes, %s at %v\n", a.N, a.LogBytes, a.Log.Digest, a.Log.Holders)
+			}
+			return b.String()
 		}, true
 	case "schedules":
 		return func() string {

@@ -22,6 +22,9 @@ type Config struct {
 	BundleLimit int64
 	// BlobLimit bounds one blob that another node hands over, in bytes; default 4 GiB.
 	BlobLimit int64
+	// LogsKept says how long nodes keep logs, such as ": they are kept for 30 days". It
+	// is told to who asks for one that is gone. Default: nothing.
+	LogsKept string
 	// HoldWithoutLeader is how long a request waits for an election; default 5s.
 	HoldWithoutLeader time.Duration
 	// HoldForIndex is how long a read waits for the index that it asks for;

@@ -37,6 +37,8 @@ type State interface {
 // here. The error is ErrNotLeader, ErrUncertain, or what Apply refused with.
 type Proposer interface {
 	Propose(ctx context.Context, c fsm.Command) (fsm.Result, error)
+	// ProposeAll carries several; what Apply refused one with is in its Result.
+	ProposeAll(ctx context.Context, c []fsm.Command) ([]fsm.Result, error)
 }
 
 // Cluster is who is here and who leads.
@@ -88,8 +90,8 @@ type Transport interface {
 	Node(id fsm.NodeID) http.RoundTripper
 }
 
-// Logs are the logs of the attempts that this node ran. Both fail where there is
-// none, or none yet.
+// Logs are the logs that this node writes, and its copies of others'. Both fail where
+// there is none, or none yet. Copies are not followed.
 type Logs interface {
 	// Open reads from offset to what the log's end is now.
 	Open(job fsm.JobID, attempt int, offset int64) (*joblog.Reader, error)
@@ -122,6 +124,14 @@ type Blobs interface {
 	Fetch(ctx context.Context, b fsm.Blob) (io.ReadCloser, error)
 }
 
+// SealedLogs are the logs of attempts that have ended, which nodes keep as blobs.
+type SealedLogs interface {
+	Blobs
+	// Read reads from offset on, brought here from one of the blob's holders where it
+	// has to be, and compared with its name. It is ErrNoBlob where none can give it.
+	Read(ctx context.Context, b fsm.Blob, offset int64) (*joblog.Reader, error)
+}
+
 // Sealer encrypts secrets with the cluster's key. Its error is the value's fault.
 type Sealer interface {
 	Seal(repo, name, value string) ([]byte, error)
@@ -137,8 +147,11 @@ type Deps struct {
 	Explainer Explainer
 	Bundles   Bundles
 	Blobs     Blobs
-	Sealer    Sealer
-	Auth      *Auth
+	Sealed    SealedLogs
+	// Copies takes what other nodes send of their logs, at copies.Path.
+	Copies http.Handler
+	Sealer Sealer
+	Auth   *Auth
 	// Hooks takes webhooks, at /hooks/github and /commit. It verifies signatures
 	// by itself. Unless HooksAnywhere, it is called at the leader only.
 	Hooks         http.Handler
@@ -150,7 +163,7 @@ type Deps struct {
 func (d Deps) validate() error {
 	switch {
 	case d.State == nil, d.Proposer == nil, d.Cluster == nil, d.Transport == nil, d.Logs == nil,
-		d.Explainer == nil, d.Bundles == nil, d.Blobs == nil, d.Sealer == nil, d.Auth == nil:
+		d.Explainer == nil, d.Bundles == nil, d.Blobs == nil, d.Sealed == nil, d.Copies == nil, d.Sealer == nil, d.Auth == nil:
 		return errors.New("api: a dependency is missing")
 	}
 	return nil

@@ -116,7 +116,7 @@ func (w *world) add(name string, change func(*api.Config)) {
 	registry := prometheus.NewPedanticRegistry()
 	registry.MustRegister(api.NewCollector(n, n))
 	n.server, err = api.New(config, api.Deps{
-		State: n, Proposer: n, Cluster: n, Transport: n, Logs: n.logs, Explainer: n, Bundles: n.bundles, Blobs: blobs{n}, Sealer: box(w.t), Auth: n.auth,
+		State: n, Proposer: n, Cluster: n, Transport: n, Logs: n.logs, Explainer: n, Bundles: n.bundles, Blobs: blobs{n}, Sealed: sealed{blobs{n}}, Copies: http.NotFoundHandler(), Sealer: box(w.t), Auth: n.auth,
 		Hooks: http.HandlerFunc(n.hook), Metrics: promhttp.HandlerFor(registry, promhttp.HandlerOpts{}),
 	}, slog.New(slog.NewTextHandler(testWriter{w.t}, &slog.HandlerOptions{Level: slog.LevelWarn})))
 	if err != nil {
@@ -193,6 +193,17 @@ func (n *node) Propose(_ context.Context, c fsm.Command) (fsm.Result, error) {
 	}
 	r := n.w.propose(c)
 	return r, r.Err
+}
+
+func (n *node) ProposeAll(ctx context.Context, commands []fsm.Command) (out []fsm.Result, err error) {
+	for _, c := range commands {
+		r, err := n.Propose(ctx, c)
+		if errors.Is(err, api.ErrNotLeader) {
+			return nil, err
+		}
+		out = append(out, r)
+	}
+	return out, nil
 }
 
 func (n *node) Self() fsm.NodeID { return n.id }
@@ -342,6 +353,22 @@ func (b blobs) Fetch(_ context.Context, blob fsm.Blob) (io.ReadCloser, error) {
 		}
 	}
 	return nil, api.ErrNoBlob
+}
+
+// sealed are the same, as logs.
+type sealed struct{ blobs }
+
+func (s sealed) Read(ctx context.Context, b fsm.Blob, offset int64) (*joblog.Reader, error) {
+	f, err := s.Fetch(ctx, b)
+	if err != nil {
+		return nil, err
+	}
+	data, err := io.ReadAll(f)
+	path := filepath.Join(s.n.w.t.TempDir(), "sealed")
+	if err := errors.Join(err, f.Close(), os.WriteFile(path, data, 0o600)); err != nil {
+		return nil, err
+	}
+	return joblog.OpenSealed(path, offset)
 }
 
 type bundleMap struct {

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"strconv"
 
+	"github.com/codepr/narwhal/copies"
 	"github.com/codepr/narwhal/fsm"
 )
 
@@ -15,6 +16,9 @@ const nodePrefix = "/node/v1"
 
 // BlobPath is the path of a blob on another node's NodeHandler, for GET and PUT.
 func BlobPath(digest string) string { return nodePrefix + "/blobs/" + digest }
+
+// SealedPath is the path of a sealed log on another node's NodeHandler, for GET and PUT.
+func SealedPath(digest string) string { return nodePrefix + "/sealed/" + digest }
 
 // NodePath is the path of a bundle on another node's NodeHandler, for GET.
 func NodePath(digest string) string { return nodePrefix + "/bundles/" + digest }
@@ -30,8 +34,12 @@ func (s *Server) internalRoutes() {
 	s.nodes.HandleFunc("GET "+nodePrefix+"/logs/{job}/{attempt}", s.sendLog)
 	s.nodes.HandleFunc("GET "+nodePrefix+"/bundles/{digest}", s.sendBundle)
 	s.nodes.HandleFunc("PUT "+nodePrefix+"/bundles/{digest}", s.takeBundle)
-	s.nodes.HandleFunc("GET "+BlobPath("{digest}"), s.sendBlob)
-	s.nodes.HandleFunc("PUT "+BlobPath("{digest}"), s.takeBlob)
+	s.nodes.HandleFunc("GET "+BlobPath("{digest}"), s.sendBlob(s.deps.Blobs))
+	s.nodes.HandleFunc("PUT "+BlobPath("{digest}"), s.takeBlob(s.deps.Blobs))
+	s.nodes.HandleFunc("GET "+SealedPath("{digest}"), s.sendBlob(s.deps.Sealed))
+	s.nodes.HandleFunc("PUT "+SealedPath("{digest}"), s.takeBlob(s.deps.Sealed))
+	s.nodes.Handle("POST "+copies.Path, s.deps.Copies)
+	s.nodes.HandleFunc("POST "+SealsPath, s.enterSeals)
 	s.nodes.HandleFunc("POST "+CachePath, s.serveCaches)
 }
 
@@ -56,7 +64,7 @@ func (s *Server) sendLog(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "application/x-ndjson")
 	out := newLive(w, "\n", s.config.StreamPing)
 	defer out.close()
-	for line, err := range s.localLines(r.Context(), "", logRef{job, attempt, offset, follow}) {
+	for line, err := range s.localLines(r.Context(), logRef{job, attempt, offset, follow}) {
 		if err != nil {
 			if !errors.Is(err, context.Canceled) {
 				s.log.Warn("send log to another node", "job", job, "attempt", attempt, "err", err)
@@ -81,14 +89,18 @@ func (s *Server) takeBundle(w http.ResponseWriter, r *http.Request) {
 	s.answerStored(w, r, digest, err)
 }
 
-func (s *Server) sendBlob(w http.ResponseWriter, r *http.Request) {
-	f, size, err := s.deps.Blobs.Open(r.PathValue("digest"))
-	s.sendStored(w, f, size, err)
+func (s *Server) sendBlob(from Blobs) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		f, size, err := from.Open(r.PathValue("digest"))
+		s.sendStored(w, f, size, err)
+	}
 }
 
-func (s *Server) takeBlob(w http.ResponseWriter, r *http.Request) {
-	digest, _, err := s.deps.Blobs.Put(r.Context(), r.Body, s.config.BlobLimit)
-	s.answerStored(w, r, digest, err)
+func (s *Server) takeBlob(to Blobs) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		digest, _, err := to.Put(r.Context(), r.Body, s.config.BlobLimit)
+		s.answerStored(w, r, digest, err)
+	}
 }
 
 // sendStored sends what a store has opened.

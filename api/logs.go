@@ -13,6 +13,7 @@ import (
 	"net/url"
 	"strconv"
 
+	"github.com/codepr/narwhal/copies"
 	"github.com/codepr/narwhal/fsm"
 	"github.com/codepr/narwhal/joblog"
 )
@@ -26,39 +27,131 @@ const headFits = 1 << 20 // bytes
 // errNoLog is returned when no node that should have the attempt's log has it.
 var errNoLog = errors.New("there is no log of this attempt")
 
-// lines yields an attempt's log from offset on, from whichever node has it. With
+// errOnlyCopy is returned when all that a copy has was read: the log may have more.
+var errOnlyCopy = errors.New("only a copy of the log could be read")
+
+// lines yields an attempt's log from offset on, from whoever has it: sealed from any
+// node, or as it is written from the node that runs the attempt, or from a copy. With
 // follow it waits for more, until ctx ends or the attempt has ended on its node. It
-// ends with errNoLog, a Problem that names the node, or ctx's error.
+// ends with errNoLog, errOnlyCopy while it follows, a Problem that names the node, or
+// ctx's error.
 func (s *Server) lines(ctx context.Context, job fsm.JobID, a fsm.Attempt, offset int64, follow bool) iter.Seq2[joblog.Line, error] {
 	return func(yield func(joblog.Line, error) bool) {
-		var last error
-		for _, node := range copies(a) {
-			read := s.remoteLines
-			if node == s.deps.Cluster.Self() {
-				read = s.localLines
-			}
-			last = nil
-			for line, err := range read(ctx, node, logRef{job, a.N, offset, follow}) {
-				if err != nil {
-					last = err
+		var failed error
+		for _, from := range s.sources(job, a) {
+			ref := logRef{job, a.N, offset, follow && from.node == a.Node}
+			ok := true
+			var err error
+			for line, readErr := range s.read(ctx, from, ref) {
+				if err = readErr; err != nil {
 					break
 				}
 				offset = line.Offset
-				if !yield(line, nil) {
+				if ok = yield(line, nil); !ok {
 					return
 				}
 			}
-			if last == nil {
+			if err == nil && follow && !ref.follow && from.sealed == nil {
+				err = errOnlyCopy
+			}
+			if err == nil {
 				return
 			}
+			failed = worse(failed, err)
+			if ctx.Err() != nil || errors.Is(err, errOnlyCopy) {
+				break
+			}
 		}
-		yield(joblog.Line{}, last)
+		yield(joblog.Line{}, failed)
 	}
 }
 
-// copies are the nodes that have an attempt's log, the best first: for now the one
-// that ran it.
-func copies(a fsm.Attempt) []fsm.NodeID { return []fsm.NodeID{a.Node} }
+// worse is the error that says more: that there is no log anywhere is only known
+// where all could be asked.
+func worse(a, b error) error {
+	if a != nil && errors.Is(b, errNoLog) {
+		return a
+	}
+	return b
+}
+
+// source is where an attempt's log may be had: sealed, or from a node.
+type source struct {
+	sealed *fsm.Blob
+	node   fsm.NodeID
+}
+
+// maxCopies is how many nodes are asked for a copy, the likeliest first.
+const maxCopies = 4
+
+// sources are where the log may be, the best first. A node that gossip does not see is
+// asked last.
+func (s *Server) sources(job fsm.JobID, a fsm.Attempt) []source {
+	var list []source
+	if a.Log != nil {
+		list = append(list, source{sealed: a.Log})
+	}
+	var others []fsm.NodeID
+	away := true
+	for _, m := range s.deps.Cluster.Members() {
+		switch {
+		case !m.Alive:
+		case m.ID == a.Node:
+			away = false
+		default:
+			others = append(others, m.ID)
+		}
+	}
+	if !away {
+		list = append(list, source{node: a.Node})
+	}
+	others = copies.Rank(copies.LogKey(job, a.N), others)
+	for _, id := range others[:min(len(others), maxCopies)] {
+		list = append(list, source{node: id})
+	}
+	if away {
+		list = append(list, source{node: a.Node})
+	}
+	return list
+}
+
+func (s *Server) read(ctx context.Context, from source, ref logRef) iter.Seq2[joblog.Line, error] {
+	switch {
+	case from.sealed != nil:
+		return s.sealedLines(ctx, *from.sealed, ref.offset)
+	case from.node == s.deps.Cluster.Self():
+		return s.localLines(ctx, ref)
+	default:
+		return s.remoteLines(ctx, from.node, ref)
+	}
+}
+
+func (s *Server) sealedLines(ctx context.Context, b fsm.Blob, offset int64) iter.Seq2[joblog.Line, error] {
+	return func(yield func(joblog.Line, error) bool) {
+		reader, err := s.deps.Sealed.Read(ctx, b, offset)
+		if err != nil {
+			s.log.Debug("read sealed log", "digest", b.Digest, "err", err)
+			yield(joblog.Line{}, fmt.Errorf("%w: %w", errNoLog, err))
+			return
+		}
+		drain(ctx, reader, yield)
+	}
+}
+
+// drain yields all that a reader has, and closes it.
+func drain(ctx context.Context, reader *joblog.Reader, yield func(joblog.Line, error) bool) {
+	defer func() { _ = reader.Close() }()
+	for ctx.Err() == nil {
+		line, err := reader.Next()
+		if errors.Is(err, io.EOF) {
+			return
+		}
+		if !yield(line, err) || err != nil {
+			return
+		}
+	}
+	yield(joblog.Line{}, ctx.Err())
+}
 
 // logRef is a place in an attempt's log, and whether to wait for more.
 type logRef struct {
@@ -68,7 +161,7 @@ type logRef struct {
 	follow  bool
 }
 
-func (s *Server) localLines(ctx context.Context, _ fsm.NodeID, ref logRef) iter.Seq2[joblog.Line, error] {
+func (s *Server) localLines(ctx context.Context, ref logRef) iter.Seq2[joblog.Line, error] {
 	return func(yield func(joblog.Line, error) bool) {
 		if ref.follow {
 			seq, err := s.deps.Logs.Follow(ctx, ref.job, ref.attempt, ref.offset)
@@ -84,17 +177,7 @@ func (s *Server) localLines(ctx context.Context, _ fsm.NodeID, ref logRef) iter.
 			yield(joblog.Line{}, fmt.Errorf("%w: %w", errNoLog, err))
 			return
 		}
-		defer func() { _ = reader.Close() }()
-		for ctx.Err() == nil {
-			line, err := reader.Next()
-			if errors.Is(err, io.EOF) {
-				return
-			}
-			if !yield(line, err) || err != nil {
-				return
-			}
-		}
-		yield(joblog.Line{}, ctx.Err())
+		drain(ctx, reader, yield)
 	}
 }
 
@@ -301,8 +384,14 @@ func (o *logWriter) fail(s *Server, q logRequest, a fsm.Attempt, err error) {
 		panic(http.ErrAbortHandler)
 	}
 	if errors.Is(err, errNoLog) {
-		problem(http.StatusNotFound, CodeNotFound, "the log of job %s, attempt %d, is no longer on node %s", q.job, a.N, s.nodeName(a.Node)).write(o.w)
+		s.noLog(q.job, a).write(o.w)
 		return
 	}
 	s.writeError(o.w, err)
+}
+
+// noLog says that the log of an attempt that has ended is nowhere.
+func (s *Server) noLog(job fsm.JobID, a fsm.Attempt) *Problem {
+	return problem(http.StatusNotFound, CodeNotFound, "the log of job %s, attempt %d, which ran on node %s, is on no node any more%s",
+		job, a.N, s.nodeName(a.Node), s.config.LogsKept)
 }

@@ -6,16 +6,15 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"hash/fnv"
 	"io"
 	"net/http"
 	"reflect"
-	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/danielgtaylor/huma/v2"
 
+	"github.com/codepr/narwhal/copies"
 	"github.com/codepr/narwhal/fsm"
 )
 
@@ -157,33 +156,13 @@ func (s *Server) copyBundle(ctx context.Context, digest string) ([]fsm.NodeID, e
 // others are the other live nodes, in an order of the digest's own, so that copies
 // are spread.
 func (s *Server) others(digest string) []fsm.NodeID {
-	type weighed struct {
-		id     fsm.NodeID
-		weight uint64
-	}
-	var out []weighed
+	var ids []fsm.NodeID
 	for _, m := range s.deps.Cluster.Members() {
-		if !m.Alive || m.ID == s.deps.Cluster.Self() {
-			continue
+		if m.Alive && m.ID != s.deps.Cluster.Self() {
+			ids = append(ids, m.ID)
 		}
-		h := fnv.New64a()
-		_, _ = h.Write([]byte(digest + string(m.ID)))
-		out = append(out, weighed{m.ID, h.Sum64()})
 	}
-	slices.SortFunc(out, func(a, b weighed) int {
-		if a.weight != b.weight {
-			if a.weight > b.weight {
-				return -1
-			}
-			return 1
-		}
-		return strings.Compare(string(a.id), string(b.id))
-	})
-	ids := make([]fsm.NodeID, len(out))
-	for i := range out {
-		ids[i] = out[i].id
-	}
-	return ids
+	return copies.Rank(digest, ids)
 }
 
 func (s *Server) sendBundleTo(ctx context.Context, node fsm.NodeID, digest string) error {

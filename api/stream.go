@@ -191,7 +191,7 @@ func (f *logStream) follow(ctx context.Context) error {
 			if err := f.out.event("problem", "", p); err != nil {
 				return err
 			}
-		case errors.As(err, &p), errors.Is(err, errNoLog):
+		case errors.As(err, &p), errors.Is(err, errNoLog), errors.Is(err, errOnlyCopy):
 		default:
 			return err
 		}
@@ -229,7 +229,7 @@ func (f *logStream) drain(ctx context.Context, a fsm.Attempt) error {
 		if a.LogBytes == 0 {
 			return nil
 		}
-		return f.out.event("problem", "", problem(http.StatusNotFound, CodeNotFound, "the log is no longer on node %s", f.s.nodeName(a.Node)))
+		return f.out.event("problem", "", f.s.noLog(f.job, a))
 	}
 	return err
 }

@@ -2,6 +2,8 @@ package blob
 
 import (
 	"errors"
+	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -42,23 +44,53 @@ func (s *Store) Free(bytes int64) (int64, error) {
 	return freed, err
 }
 
-// evict brings the store back within its budget; what it can't remove it logs.
-func (s *Store) evict(keep string) {
+// Expire drops the blobs that were not used since before, but for pinned ones.
+func (s *Store) Expire(before time.Time) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	list, err := s.list()
+	if err != nil {
+		return fmt.Errorf("list blobs: %w", err)
+	}
+	old := slices.IndexFunc(list, func(b Info) bool { return !b.UsedAt.Before(before) })
+	if old < 0 {
+		old = len(list)
+	}
+	_, err = s.drop(list[:old], math.MaxInt64, "")
+	return err
+}
+
+// evict brings the store back within its budget, now that keep has come with so many
+// bytes; what it can't remove it logs. The files are looked at only where that may be
+// necessary.
+func (s *Store) evict(keep string, bytes int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.bytes += atLeastBlock(bytes); s.bytes <= s.cfg.Budget {
+		return
+	}
 	list, err := s.list()
 	if err != nil {
 		s.log.Warn("list blobs", "error", err)
 		return
 	}
-	var total int64
-	for _, b := range list {
-		total += b.Size
-	}
-	if _, err := s.drop(list, total-s.cfg.Budget, keep); err != nil {
+	s.bytes = sum(list)
+	freed, err := s.drop(list, s.bytes-s.cfg.Budget, keep)
+	if s.bytes -= freed; err != nil {
 		s.log.Warn("remove old blobs", "error", err)
 	}
 }
+
+func sum(list []Info) (total int64) {
+	for _, b := range list {
+		total += atLeastBlock(b.Size)
+	}
+	return total
+}
+
+// atLeastBlock is what a file of that many bytes takes on the disk, roughly: small
+// ones are not free.
+func atLeastBlock(bytes int64) int64 { return max(bytes, 4<<10) }
 
 // drop removes blobs of the list from its front until they have had that many
 // bytes. Under mu.

@@ -58,6 +58,7 @@ type Store struct {
 
 	mu     sync.Mutex     // held by a use, and by an eviction
 	pinned map[string]int // how many want it to stay
+	bytes  int64          // of all, or more: a blob that came twice or went counts until the next eviction
 }
 
 const (
@@ -86,7 +87,13 @@ func Open(cfg Config, log *slog.Logger) (*Store, error) {
 			return nil, fmt.Errorf("open blobs: %w", err)
 		}
 	}
-	return &Store{cfg: cfg, log: log, pinned: make(map[string]int)}, nil
+	s := &Store{cfg: cfg, log: log, pinned: make(map[string]int)}
+	list, err := s.list()
+	if err != nil {
+		return nil, fmt.Errorf("open blobs: %w", err)
+	}
+	s.bytes = sum(list)
+	return s, nil
 }
 
 // Put stores what r brings, up to limit bytes, durably, and names it by its
@@ -127,7 +134,7 @@ func (s *Store) put(ctx context.Context, r io.Reader, limit int64, expected stri
 	if err := syncDir(s.cfg.Dir); err != nil {
 		return "", 0, err
 	}
-	s.evict(digest)
+	s.evict(digest, size)
 	return digest, size, nil
 }
 

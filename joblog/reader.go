@@ -10,7 +10,7 @@ import (
 
 // Reader reads a log record by record, also while it is being written.
 type Reader struct {
-	file   *os.File
+	file   io.ReadCloser
 	buf    *bufio.Reader
 	offset int64  // of the record that comes next
 	record []byte // what has been read of it
@@ -24,29 +24,27 @@ func Open(path string, offset int64) (*Reader, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open log: %w", err)
 	}
-	r := &Reader{file: file, buf: bufio.NewReaderSize(nil, 64<<10), offset: max(offset, 0)}
-	if err := r.seek(); err != nil {
+	return newReader(file, offset, func(start int64) error {
+		_, err := file.Seek(start, io.SeekStart)
+		return err
+	})
+}
+
+// newReader reads from offset on what file gives, once skip has brought it to one byte
+// before.
+func newReader(file io.ReadCloser, offset int64, skip func(start int64) error) (*Reader, error) {
+	r := &Reader{file: file, buf: bufio.NewReaderSize(file, 64<<10), offset: max(offset-1, 0)}
+	err := skip(r.offset)
+	if err == nil && offset > 0 {
+		if _, err = r.Next(); errors.Is(err, io.EOF) { // nothing but a line feed where offset follows on a record
+			err = nil
+		}
+	}
+	if err != nil {
 		_ = file.Close()
 		return nil, fmt.Errorf("open log at %d: %w", offset, err)
 	}
 	return r, nil
-}
-
-func (r *Reader) seek() error {
-	start := max(r.offset-1, 0)
-	if _, err := r.file.Seek(start, io.SeekStart); err != nil {
-		return err
-	}
-	r.buf.Reset(r.file)
-	if r.offset == 0 {
-		return nil
-	}
-	r.offset = start
-	_, err := r.Next() // nothing but a line feed where offset follows on a record
-	if errors.Is(err, io.EOF) {
-		return nil
-	}
-	return err
 }
 
 // Next gives the next record. It is io.EOF where no whole one is there yet;
@@ -88,6 +86,10 @@ func Read(path string, offset int64, limit int) ([]Line, error) {
 		return nil, err
 	}
 	defer func() { _ = r.Close() }()
+	return r.read(limit)
+}
+
+func (r *Reader) read(limit int) ([]Line, error) {
 	var lines []Line
 	for limit <= 0 || len(lines) < limit {
 		line, err := r.Next()

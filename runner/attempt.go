@@ -295,6 +295,7 @@ func (r *Runner) finish(a *attempt, o fsm.Outcome, words *words) error {
 		words.say("superseded: the job runs elsewhere, this result does not count")
 	}
 	result.LogBytes = words.close()
+	r.cfg.Copies.Over(a.ref, words.path)
 	if report {
 		if err := r.ledger.append(record{Ended: &outcome{Ref: a.ref, Outcome: result}}); err != nil {
 			return err

@@ -31,6 +31,8 @@ type Config struct {
 	Blobs  Blobs
 	Caches Caches
 	Keep   KeepLimits
+	// Copies takes care of logs; nil leaves them where they are written.
+	Copies Copies
 	// Adjust may change what a plan brings, before it is reported; nil leaves it.
 	Adjust func(*pipeline.Pipeline) error
 	Log    *slog.Logger
@@ -85,6 +87,9 @@ func (c *Config) setDefaults() {
 			return "", fmt.Errorf("secret %s: this node has no key", name)
 		}
 	}
+	if c.Copies == nil {
+		c.Copies = noCopies{}
+	}
 	if c.Load == nil {
 		c.Load = func() link.Load { return link.Load{} }
 	}
@@ -105,3 +110,9 @@ func (c *Config) Validate() error {
 	}
 	return nil
 }
+
+// noCopies leaves logs where they are.
+type noCopies struct{}
+
+func (noCopies) Watch(fsm.AttemptRef, string) {}
+func (noCopies) Over(fsm.AttemptRef, string)  {}

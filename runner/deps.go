@@ -48,6 +48,14 @@ type Leader interface {
 	Run(ctx context.Context, session link.Session) error
 }
 
+// Copies has the logs that are written here copied and sealed: copies.Copier.
+type Copies interface {
+	// Watch begins with an attempt's log, at its path.
+	Watch(ref fsm.AttemptRef, path string)
+	// Over says that nothing more is written to it. It may come without a Watch.
+	Over(ref fsm.AttemptRef, path string)
+}
+
 // ErrNoLog is returned when this node has no log of an attempt.
 var ErrNoLog = errors.New("this node has no log of it")
 

@@ -3,6 +3,7 @@ package runner
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"io/fs"
 	"iter"
@@ -94,8 +95,13 @@ func (r *Runner) tidyOnce(ctx context.Context, now time.Time) {
 		if ctx.Err() != nil {
 			return
 		}
-		if !r.holds(e.Name(), state.alive) {
-			r.clearFolder(filepath.Join(root, e.Name()))
+		if r.holds(e.Name(), state.alive) {
+			continue
+		}
+		dir := filepath.Join(root, e.Name())
+		r.clearFolder(dir)
+		if _, err := os.Stat(filepath.Join(dir, logFile)); errors.Is(err, fs.ErrNotExist) && !r.holds(e.Name(), func(state) bool { return true }) {
+			r.remove(dir) // its log is sealed
 		}
 	}
 	kept, err := r.keptLogs(ctx)

@@ -137,6 +137,7 @@ func (r *Runner) Run(ctx context.Context) error {
 	streams.Go(func() error { return r.cfg.Leader.Run(outer, r.session) })
 
 	r.adopt(outer)
+	r.handOver()
 	g, gctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return r.loop(gctx, outer) })
 	g.Go(func() error { return r.watchLease(gctx) })
@@ -156,6 +157,28 @@ func (r *Runner) Run(ctx context.Context) error {
 	r.live.Wait()
 	endStreams()
 	return errors.Join(err, streams.Wait(), r.ledger.close())
+}
+
+// handOver has the logs copied and sealed that earlier starts of this node have left.
+func (r *Runner) handOver() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	over := func(ref fsm.AttemptRef) {
+		path := filepath.Join(r.dir(ref), logFile)
+		if _, err := os.Stat(path); err == nil {
+			r.cfg.Copies.Over(ref, path)
+		}
+	}
+	for ref, a := range r.attempts {
+		if !a.state.alive() {
+			over(ref)
+		}
+	}
+	for _, graves := range r.graves {
+		for _, g := range graves {
+			over(g.ref)
+		}
+	}
 }
 
 // Running counts the attempts of which something may run.

@@ -86,6 +86,7 @@ func (r *Runner) words(a *attempt) *words {
 	if err != nil {
 		w.log("open job log", "attempt", a.ref.String(), "error", err)
 	}
+	r.cfg.Copies.Watch(a.ref, w.path)
 	return w
 }
 

@@ -99,7 +99,8 @@ type view struct {
 	fresh  *freshness
 	drain  func(ctx context.Context, id fsm.NodeID) error // returns when nothing is placed on it
 	resume func(ctx context.Context, id fsm.NodeID) error
-	left   func() // ends the process
+	logs   func(ctx context.Context) error // returns when no log is on this node only
+	left   func()                          // ends the process
 }
 
 func (v view) HasLog() bool { return v.fresh.HasLog() }
@@ -119,6 +120,9 @@ func (v view) VerifyLeader(context.Context) error { return named(v.Cluster.Verif
 // Leave empties the node before it takes it out: its jobs end where they run.
 func (v view) Leave(ctx context.Context) error {
 	if err := v.drain(ctx, v.Self()); err != nil {
+		return errors.Join(fmt.Errorf("leave: %w", err), v.resume(context.WithoutCancel(ctx), v.Self()))
+	}
+	if err := v.logs(ctx); err != nil {
 		return errors.Join(fmt.Errorf("leave: %w", err), v.resume(context.WithoutCancel(ctx), v.Self()))
 	}
 	if err := v.Cluster.Leave(ctx); err != nil {

@@ -1,22 +1,18 @@
 package main
 
 import (
-	"bytes"
-	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"hash/fnv"
 	"io"
 	"net/http"
 	"os"
 	"slices"
-	"time"
 
 	"github.com/codepr/narwhal/api"
 	"github.com/codepr/narwhal/blob"
 	"github.com/codepr/narwhal/cluster"
+	"github.com/codepr/narwhal/copies"
 	"github.com/codepr/narwhal/fsm"
 	"github.com/codepr/narwhal/runner"
 )
@@ -28,6 +24,7 @@ type blobs struct {
 	self fsm.NodeID
 	// peers are other nodes that can take a copy, in the order in which they are asked.
 	peers func(digest string) []fsm.NodeID
+	at    func(digest string) string // path at other nodes
 	nodes nodes
 }
 
@@ -84,7 +81,7 @@ func (b blobs) give(ctx context.Context, id fsm.NodeID, have fsm.Blob) error {
 		return err
 	}
 	defer func() { _ = f.Close() }()
-	req, err := http.NewRequestWithContext(ctx, http.MethodPut, "http://"+string(id)+api.BlobPath(have.Digest), f)
+	req, err := http.NewRequestWithContext(ctx, http.MethodPut, "http://"+string(id)+b.at(have.Digest), f)
 	if err != nil {
 		return err
 	}
@@ -100,40 +97,37 @@ func (b blobs) give(ctx context.Context, id fsm.NodeID, have fsm.Blob) error {
 	return nil
 }
 
-// others lists the other live nodes, in an order of the digest's own, so that copies
-// are spread (rendezvous hashing).
-func others(c *cluster.Cluster) func(digest string) []fsm.NodeID {
-	return func(digest string) []fsm.NodeID {
-		snap, _ := c.Watch()
-		weights := make(map[fsm.NodeID]uint64)
-		var out []fsm.NodeID
-		for _, m := range snap.Members {
-			if m.State != cluster.Alive || m.ID == c.Identity().NodeID {
-				continue
-			}
-			h := fnv.New64a()
-			_, _ = h.Write([]byte(digest + m.ID)) // never fails
-			out, weights[fsm.NodeID(m.ID)] = append(out, fsm.NodeID(m.ID)), h.Sum64()
+// others lists the other live nodes.
+func others(c *cluster.Cluster) []fsm.NodeID {
+	snap, _ := c.Watch()
+	var out []fsm.NodeID
+	for _, m := range snap.Members {
+		if m.State == cluster.Alive && m.ID != c.Identity().NodeID {
+			out = append(out, fsm.NodeID(m.ID))
 		}
-		slices.SortFunc(out, func(a, b fsm.NodeID) int { return cmp.Compare(weights[b], weights[a]) })
-		return out
 	}
+	return out
 }
 
-// fetchBlob reads a blob from a node that holds it.
-func (n nodes) fetchBlob(ctx context.Context, node fsm.NodeID, digest string) (io.ReadCloser, error) {
-	body, err := n.read(ctx, node, api.BlobPath(digest), "blob")
-	if errors.Is(err, errNotThere) {
-		err = fmt.Errorf("%w: %w", blob.ErrNotFound, err)
+// ranked lists the other live nodes in an order of the digest's own, so that copies are
+// spread.
+func ranked(c *cluster.Cluster) func(digest string) []fsm.NodeID {
+	return func(digest string) []fsm.NodeID { return copies.Rank(digest, others(c)) }
+}
+
+// fetchBlob reads a blob from a node that holds it; at gives its path there.
+func (n nodes) fetchBlob(at func(digest string) string) func(context.Context, fsm.NodeID, string) (io.ReadCloser, error) {
+	return func(ctx context.Context, node fsm.NodeID, digest string) (io.ReadCloser, error) {
+		body, err := n.read(ctx, node, at(digest), "blob")
+		if errors.Is(err, errNotThere) {
+			err = fmt.Errorf("%w: %w", blob.ErrNotFound, err)
+		}
+		return body, err
 	}
-	return body, err
 }
 
 // cacheIndex is the index of caches at the leader, as the runner uses it.
-type cacheIndex struct {
-	leaders leaders
-	nodes   nodes
-}
+type cacheIndex struct{ desk leaderDesk }
 
 var _ runner.Caches = cacheIndex{}
 
@@ -161,55 +155,7 @@ func (c cacheIndex) Drop(ctx context.Context, e fsm.CacheEntry) error {
 	return err
 }
 
-// callWithin is how long a leader is looked for. A cache is not worth more: the job
-// goes on without.
-const callWithin = 15 * time.Second
-
-// call asks whoever leads, and asks again while leadership changes. answered is false
-// where there is nothing to answer with.
+// call asks the leader. A cache is not worth waiting for long: the job goes on without.
 func (c cacheIndex) call(ctx context.Context, call api.CacheCall, answer any) (answered bool, err error) {
-	body, err := json.Marshal(call)
-	if err != nil {
-		return false, err
-	}
-	ctx, cancel := context.WithTimeout(ctx, callWithin)
-	defer cancel()
-	for {
-		changed := c.leaders.Changed()
-		if leader, ok := c.leaders.Leader(); ok {
-			var again bool
-			if answered, again, err = c.ask(ctx, leader, body, answer); !again {
-				return answered, err
-			}
-		}
-		retry := time.NewTimer(200 * time.Millisecond) // the new leader may not lead yet
-		select {
-		case <-changed:
-		case <-retry.C:
-		case <-ctx.Done():
-			retry.Stop()
-			return false, cmp.Or(err, ctx.Err())
-		}
-		retry.Stop()
-	}
-}
-
-func (c cacheIndex) ask(ctx context.Context, leader fsm.NodeID, body []byte, answer any) (answered, again bool, err error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+string(leader)+api.CachePath, bytes.NewReader(body))
-	if err != nil {
-		return false, false, err
-	}
-	resp, err := c.nodes.transport.RoundTrip(req)
-	if err != nil {
-		return false, ctx.Err() == nil, fmt.Errorf("ask the leader for caches: %w", err)
-	}
-	defer func() { _ = resp.Body.Close() }()
-	switch {
-	case resp.StatusCode == http.StatusNoContent:
-		return false, false, nil
-	case resp.StatusCode == http.StatusOK && answer != nil:
-		return true, false, json.NewDecoder(resp.Body).Decode(answer)
-	default:
-		return false, resp.StatusCode == http.StatusServiceUnavailable, fmt.Errorf("ask the leader for caches: it answered %s", resp.Status)
-	}
+	return c.desk.call(ctx, api.CachePath, call, answer)
 }

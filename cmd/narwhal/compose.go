@@ -19,6 +19,7 @@ import (
 	"github.com/codepr/narwhal/blob"
 	"github.com/codepr/narwhal/bundle"
 	"github.com/codepr/narwhal/cluster"
+	"github.com/codepr/narwhal/copies"
 	"github.com/codepr/narwhal/executor"
 	"github.com/codepr/narwhal/fsm"
 	"github.com/codepr/narwhal/link"
@@ -69,6 +70,8 @@ func runNode(ctx context.Context, cfg nodeConfig, log *slog.Logger) error {
 	work := newStage(ctx, "work")
 	work.start("freshness", n.fresh.run)
 	work.start("leader", n.lead)
+	work.start("copies", n.copier.Run)
+	work.start("old logs", n.expireLogs)
 	if n.publisher != nil {
 		work.start("RabbitMQ", n.publisher.Run)
 	}
@@ -115,6 +118,9 @@ type node struct {
 	bundles    *bundle.Store
 	secrets    *secret.Box
 	blobs      blobs
+	sealed     sealedLogs
+	shelf      *copies.Shelf
+	copier     *copies.Copier
 	runner     *workshop        // nil on a witness
 	publisher  *agent.Publisher // nil without RabbitMQ
 	broker     agent.Broker
@@ -186,6 +192,9 @@ func (n *node) assemble(leave context.CancelFunc) error {
 	if n.blobs, err = n.openBlobs(); err != nil {
 		return err
 	}
+	if err = n.openCopies(); err != nil {
+		return err
+	}
 	if n.secrets, err = secret.New(id.APISecret); err != nil {
 		return err
 	}
@@ -206,9 +215,9 @@ func (n *node) assemble(leave context.CancelFunc) error {
 // openBlobs opens the store of what jobs leave.
 func (n *node) openBlobs() (blobs, error) {
 	store, err := blob.Open(blob.Config{
-		Dir: filepath.Join(n.cfg.dataDir, "blobs"), Budget: n.cfg.blobBytes, Limit: maxBlob, Fetch: n.nodes.fetchBlob,
+		Dir: filepath.Join(n.cfg.dataDir, "blobs"), Budget: n.cfg.blobBytes, Limit: maxBlob, Fetch: n.nodes.fetchBlob(api.BlobPath),
 	}, n.log)
-	return blobs{Store: store, self: fsm.NodeID(n.cluster.Identity().NodeID), peers: others(n.cluster), nodes: n.nodes}, err
+	return blobs{Store: store, self: fsm.NodeID(n.cluster.Identity().NodeID), peers: ranked(n.cluster), at: api.BlobPath, nodes: n.nodes}, err
 }
 
 // maxBlob is the most bytes of one archive.
@@ -227,7 +236,7 @@ func (n *node) openWorkshop(id cluster.Identity) error {
 		return err
 	}
 	if n.runner, err = newWorkshop(n.cfg, id, surroundings{
-		leader: stream, bundles: n.bundles, secrets: n.secrets, blobs: n.blobs, caches: cacheIndex{leaders{n.cluster}, n.nodes},
+		leader: stream, bundles: n.bundles, secrets: n.secrets, blobs: n.blobs, copies: n.copier, sealed: n.sealed, caches: cacheIndex{leaderDesk{leaders{n.cluster}, n.nodes}},
 	}, log); err != nil {
 		return err
 	}
@@ -249,15 +258,15 @@ func (n *node) buildAPI(leave context.CancelFunc) error {
 		return err
 	}
 	n.fresh = &freshness{cluster: n.cluster, replica: n.replica, leader: n.nodes.index}
-	v := view{Cluster: n.cluster, fresh: n.fresh, drain: n.drain, resume: n.resume, left: leave}
+	v := view{Cluster: n.cluster, fresh: n.fresh, drain: n.drain, resume: n.resume, logs: n.copier.Settled, left: leave}
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(api.NewCollector(n.replica, v), collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	n.api, err = api.New(api.Config{
-		URL: n.cfg.url, Forward: n.cfg.forward, Version: version,
+		URL: n.cfg.url, Forward: n.cfg.forward, Version: version, LogsKept: n.cfg.logsKept(),
 		Check: func(c fsm.Commit) error { return agent.CheckCommit(c, n.cfg.protocols) },
 	}, api.Deps{
 		State: n.replica, Proposer: n.proposer, Cluster: v, Transport: n.nodes, Logs: n.logs(),
-		Explainer: explainer{n.dispatcher}, Bundles: bundles{n.bundles}, Blobs: n.blobs, Sealer: n.secrets, Auth: n.auth,
+		Explainer: explainer{n.dispatcher}, Bundles: bundles{n.bundles}, Blobs: n.blobs, Sealed: n.sealed, Copies: n.copier, Sealer: n.secrets, Auth: n.auth,
 		Hooks: hooks, HooksAnywhere: n.publisher != nil,
 		Metrics: promhttp.HandlerFor(registry, promhttp.HandlerOpts{}),
 	}, n.log.With("part", "api"))

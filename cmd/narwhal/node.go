@@ -50,6 +50,8 @@ type nodeConfig struct {
 	heartbeat, suspect, lost time.Duration
 	grace                    time.Duration
 	logLimit, keepLogs       string
+	keepLogsFor              time.Duration
+	copyLogs                 bool
 	keepFiles                string
 	diskHigh, diskLow        string
 	log                      logConfig
@@ -121,7 +123,9 @@ func (c *nodeConfig) flags(f *pflag.FlagSet) {
 	f.DurationVar(&c.grace, "stop-grace", 10*time.Second, "how long a step has after TERM until KILL")
 	f.StringVar(&c.logLimit, "log-limit", "64Mi", "the `size` at which a job's log is cut")
 	f.StringVar(&c.keepFiles, "keep-files", "20Gi", "the `size` of caches and artifacts that this node keeps")
-	f.StringVar(&c.keepLogs, "keep-logs", "10Gi", "the `size` of ended jobs' logs that this node keeps")
+	f.StringVar(&c.keepLogs, "keep-logs", "10Gi", "the `size` of ended jobs' logs that this node keeps, its own and copies of others'")
+	f.DurationVar(&c.keepLogsFor, "keep-logs-for", 30*24*time.Hour, "how long ended jobs' logs are kept after they were last read")
+	f.BoolVar(&c.copyLogs, "copy-logs", true, "have a second node keep a copy of each log, as it is written")
 	f.StringVar(&c.diskHigh, "disk-high", "85%", "how much of the disk may be in use, as a `share` or as a size that stays free, until what was least recently used goes: images, mirrors, caches, old logs")
 	f.StringVar(&c.diskLow, "disk-low", "75%", "how much of the disk may be in use when enough has gone, as a `share` or a size; a node that finds nothing to remove takes no jobs")
 	c.log.flags(f)
@@ -211,6 +215,18 @@ func (c *nodeConfig) sizes() error {
 		}
 	}
 	return c.readMarks()
+}
+
+// logsKept tells people why a log is gone.
+func (c *nodeConfig) logsKept() string {
+	return fmt.Sprintf(": nodes keep logs for %s after they were last read, and up to %s", days(c.keepLogsFor), c.keepLogs)
+}
+
+func days(d time.Duration) string {
+	if day := 24 * time.Hour; d >= 2*day && d%day == 0 {
+		return fmt.Sprintf("%d days", d/day)
+	}
+	return d.String()
 }
 
 func (c *nodeConfig) readMarks() (err error) {

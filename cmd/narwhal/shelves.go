@@ -10,7 +10,7 @@ import (
 // shelves are what may go when the disk fills up.
 func (w *workshop) shelves(around surroundings) []runner.Shelf {
 	list := []runner.Shelf{w.mirrorShelf()}
-	for name, store := range map[string]any{"archives": around.blobs, "bundles": around.bundles} {
+	for name, store := range map[string]any{"archives": around.blobs, "bundles": around.bundles, "sealed logs": around.sealed} {
 		if s, ok := store.(fileStore); ok {
 			list = append(list, fileShelf(name, s))
 		}

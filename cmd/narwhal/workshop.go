@@ -3,10 +3,8 @@ package main
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"io"
-	"iter"
 	"log/slog"
 	"os"
 	"os/exec"
@@ -18,7 +16,6 @@ import (
 	"github.com/codepr/narwhal/cluster"
 	"github.com/codepr/narwhal/executor"
 	"github.com/codepr/narwhal/fsm"
-	"github.com/codepr/narwhal/joblog"
 	"github.com/codepr/narwhal/link"
 	"github.com/codepr/narwhal/pipeline"
 	"github.com/codepr/narwhal/runner"
@@ -40,6 +37,8 @@ type surroundings struct {
 	bundles checkout.BundleSource
 	secrets *secret.Box
 	blobs   runner.Blobs
+	copies  runner.Copies
+	sealed  fileStore
 	caches  runner.Caches
 	// adjust changes what a plan brought; nil leaves it.
 	adjust func(*pipeline.Pipeline) error
@@ -77,7 +76,7 @@ func newWorkshop(cfg nodeConfig, id cluster.Identity, around surroundings, log *
 		Leader: around.leader, Checkout: w.mirrors, Executor: exec, Load: runner.Sampler(cfg.dataDir), Log: log,
 		LeaveRunning: exec.Name() == "docker",
 		Beat:         min(link.DefaultBeat, cfg.suspect/3), Lease: lease, FenceGrace: cfg.lost / 10, Lost: cfg.lost, Grace: cfg.grace,
-		LogBytes: cfg.keepBytes, Unseal: around.secrets.Open, Blobs: around.blobs, Caches: around.caches, Adjust: around.adjust,
+		LogBytes: cfg.keepBytes, Unseal: around.secrets.Open, Blobs: around.blobs, Copies: around.copies, LogAge: cfg.keepLogsFor, Caches: around.caches, Adjust: around.adjust,
 		Marks: cfg.marks, Shelves: w.shelves(around),
 	})
 	if err != nil {
@@ -197,27 +196,4 @@ func (c *nodeConfig) offer(apiAddr string) (cluster.Offer, error) {
 		Name: c.name, APIAddr: apiAddr, Version: version, CPU: r.CPU, Memory: r.Memory, Disk: r.Disk,
 		OS: runtime.GOOS, Arch: runtime.GOARCH, Zone: labels["zone"], Labels: labels,
 	}, nil
-}
-
-// logs are this node's; a witness has none.
-func (n *node) logs() logsHere {
-	if n.runner == nil {
-		return noLogs{}
-	}
-	return n.runner.Logs()
-}
-
-type logsHere interface {
-	Open(job fsm.JobID, attempt int, offset int64) (*joblog.Reader, error)
-	Follow(ctx context.Context, job fsm.JobID, attempt int, offset int64) (iter.Seq2[joblog.Line, error], error)
-}
-
-type noLogs struct{}
-
-var errNoLogs = errors.New("this node runs no jobs")
-
-func (noLogs) Open(fsm.JobID, int, int64) (*joblog.Reader, error) { return nil, errNoLogs }
-
-func (noLogs) Follow(context.Context, fsm.JobID, int, int64) (iter.Seq2[joblog.Line, error], error) {
-	return nil, errNoLogs
 }

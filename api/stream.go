@@ -35,8 +35,8 @@ func (s *Server) streamRoutes() {
 	s.document(&huma.Operation{
 		OperationID: "follow-log", Method: http.MethodGet, Path: prefix + "/jobs/{id}/logs/stream", Tags: []string{"logs"},
 		Summary: "Follow a job's log", Parameters: append(job[:3:3], lastID), Responses: text("text/event-stream", "Server-sent events"),
-		Description: "Events: `line` with {attempt, time, step, text, offset} and the ID ATTEMPT/OFFSET to resume at, `status` with {status, attempt, node} " +
-			"whenever it changes, `problem` where part of the log can't be had now, and `end` with the outcome. " +
+		Description: "Events: `line` with {attempt, time, step, text, offset}, `status` with {status, attempt, node} " +
+			"whenever it changes, both with the ID ATTEMPT/OFFSET to resume at, on any node, `problem` where part of the log can't be had now, and `end` with the outcome. " +
 			"With ?attempt it follows that one, otherwise the current one and all that come after it.",
 	}, withState, s.followLog)
 	s.document(&huma.Operation{
@@ -209,14 +209,16 @@ func (f *logStream) send(ctx context.Context, a fsm.Attempt, follow bool) error 
 		if err != nil {
 			return err
 		}
-		id := strconv.Itoa(f.n) + "/" + strconv.FormatInt(line.Offset, 10)
-		if err := f.out.event("line", id, LogLine{Attempt: f.n, Time: line.Time, Step: line.Step, Text: line.Text, Offset: line.Offset}); err != nil {
+		f.offset = line.Offset
+		if err := f.out.event("line", f.place(), LogLine{Attempt: f.n, Time: line.Time, Step: line.Step, Text: line.Text, Offset: line.Offset}); err != nil {
 			return err
 		}
-		f.offset = line.Offset
 	}
 	return nil
 }
+
+// place is where the stream stands, as an event's ID.
+func (f *logStream) place() string { return strconv.Itoa(f.n) + "/" + strconv.FormatInt(f.offset, 10) }
 
 // drain sends what was written before the attempt ended and has not been sent.
 func (f *logStream) drain(ctx context.Context, a fsm.Attempt) error {
@@ -240,7 +242,7 @@ func (f *logStream) await(ctx context.Context, ready func(*fsm.Job) bool) (*fsm.
 	return f.s.awaitJob(ctx, f.job, func(j *fsm.Job) bool {
 		if now := f.status(j); now != f.told {
 			f.told = now
-			if f.out.event("status", "", now) != nil {
+			if f.out.event("status", f.place(), now) != nil {
 				return true // the next write fails too, and ends the stream
 			}
 		}
@@ -260,7 +262,7 @@ func (f *logStream) end(j *fsm.Job) (more bool) {
 	if f.pinned {
 		v = f.status(j)
 	}
-	_ = f.out.event("end", strconv.Itoa(f.n)+"/"+strconv.FormatInt(f.offset, 10), v) // it is the last one in any case
+	_ = f.out.event("end", f.place(), v) // it is the last one in any case
 	return false
 }
 

@@ -2,8 +2,9 @@
 // found and found again: addresses tried in turn, writes followed to the leader,
 // broken streams resumed. What travels is in package api.
 //
-// Invariant: the token goes to the addresses that the caller gave, and to the host
-// that one of them named as the leader, and nowhere else.
+// Invariant: the token goes to the addresses that the caller gave, and to the hosts
+// that one of them named as the leader or, for a stream, as the other nodes, and nowhere
+// else.
 //
 // Start reading at Client.send.
 package client
@@ -19,6 +20,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -61,8 +63,9 @@ type Client struct {
 	token    string
 	patience time.Duration
 	http     *http.Client
-	seen     atomic.Uint64 // the newest index of an answer: reads wait for it
-	wrote    atomic.Bool   // something was changed
+	seen     atomic.Uint64              // the newest index of an answer: reads wait for it
+	wrote    atomic.Bool                // something was changed
+	others   atomic.Pointer[[]*url.URL] // nodes that were learned of; nil for none
 }
 
 // New makes a client. It connects to nothing.
@@ -146,8 +149,12 @@ func (c *Client) call(ctx context.Context, r *request, out any) error {
 // error, and its body closed.
 func (c *Client) send(ctx context.Context, r *request, try int) (*http.Response, error) {
 	var failed []error
-	for i := range c.addrs {
-		addr := c.addrs[(try+i)%len(c.addrs)]
+	addrs := c.addrs
+	if more := c.others.Load(); more != nil {
+		addrs = slices.Concat(addrs, *more)
+	}
+	for i := range addrs {
+		addr := addrs[(try+i)%len(addrs)]
 		resp, err := c.sendTo(ctx, addr, r)
 		if err == nil {
 			c.note(resp)

@@ -9,6 +9,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -264,7 +265,7 @@ func TestFollowResumes(t *testing.T) {
 		return fmt.Sprintf("id: 1/%d\nevent: line\ndata: {\"attempt\":1,\"text\":\"line %d\",\"offset\":%d}\n\n", n, n, n)
 	}
 	var resumed []string
-	node := fake(t, func(w http.ResponseWriter, r *http.Request) {
+	node := fake(t, alone(func(w http.ResponseWriter, r *http.Request) {
 		resumed = append(resumed, r.Header.Get("Last-Event-ID"))
 		w.Header().Set("Content-Type", "text/event-stream")
 		switch len(resumed) {
@@ -279,7 +280,7 @@ func TestFollowResumes(t *testing.T) {
 		default:
 			fmt.Fprint(w, event(4), "event: end\ndata: {\"status\":\"passed\",\"attempt\":1}\n\n", event(5))
 		}
-	})
+	}))
 	var lines []string
 	var end *api.LogStatus
 	err := newClient(t, node).FollowLog(t.Context(), fsm.JobID{Build: 1, Seq: 1}, 0, func(e client.LogEvent) error {
@@ -299,12 +300,61 @@ func TestFollowResumes(t *testing.T) {
 	}
 }
 
+// alone is a node that knows of no other.
+func alone(next http.HandlerFunc) http.HandlerFunc { return among(next) }
+
+// among is a node that knows of others, by their addresses.
+func among(next http.HandlerFunc, others ...string) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != "/api/v1/nodes" {
+			next(w, r)
+			return
+		}
+		var nodes []string
+		for _, addr := range others {
+			nodes = append(nodes, fmt.Sprintf(`{"id":"x","alive":true,"api_addr":%q}`, addr))
+		}
+		fmt.Fprintf(w, `{"nodes":[%s]}`, strings.Join(nodes, ","))
+	}
+}
+
+// TestFollowGoesOnElsewhere has the only node die that the client was told of.
+func TestFollowGoesOnElsewhere(t *testing.T) {
+	var resumed string
+	other := fake(t, func(w http.ResponseWriter, r *http.Request) {
+		resumed = r.Header.Get("Last-Event-ID")
+		fmt.Fprint(w, "id: 1/2\nevent: line\ndata: {\"attempt\":1,\"text\":\"two\",\"offset\":2}\n\n", "event: end\ndata: {\"status\":\"passed\"}\n\n")
+	})
+	otherURL, err := url.Parse(other)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var first *httptest.Server
+	first = httptest.NewServer(among(func(w http.ResponseWriter, _ *http.Request) {
+		fmt.Fprint(w, "id: 1/1\nevent: line\ndata: {\"attempt\":1,\"text\":\"one\",\"offset\":1}\n\n")
+		_ = http.NewResponseController(w).Flush()
+		go first.Listener.Close()
+		panic(http.ErrAbortHandler)
+	}, otherURL.Host, "192.0.2.1:x"))
+	defer first.Close()
+	var lines []string
+	err = newClient(t, first.URL).FollowLog(t.Context(), fsm.JobID{Build: 1, Seq: 1}, 0, func(e client.LogEvent) error {
+		if e.Line != nil {
+			lines = append(lines, e.Line.Text)
+		}
+		return nil
+	})
+	if err != nil || !slices.Equal(lines, []string{"one", "two"}) || resumed != "1/1" {
+		t.Errorf("lines %q, resumed at %q: %v", lines, resumed, err)
+	}
+}
+
 func TestFollowEnds(t *testing.T) {
 	asked := 0
-	node := fake(t, func(w http.ResponseWriter, _ *http.Request) {
+	node := fake(t, alone(func(w http.ResponseWriter, _ *http.Request) {
 		asked++
 		fmt.Fprint(w, "event: build\ndata: {\"id\":1,\"status\":\"running\"}\n\n")
-	})
+	}))
 	enough := errors.New("enough")
 	if err := newClient(t, node).FollowBuild(t.Context(), 1, func(api.Build) error { return enough }); !errors.Is(err, enough) || asked != 1 {
 		t.Errorf("the consumer's own error: %v after %d connections", err, asked)

@@ -7,8 +7,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -28,6 +30,7 @@ type event struct {
 // follow reads a stream until its event "end", and goes on where it broke off, at
 // whichever address answers. It gives up when none has for the client's patience.
 func (c *Client) follow(ctx context.Context, path string, query url.Values, take func(event) error) error {
+	c.learn(ctx)
 	last := ""
 	deadline := time.Now().Add(c.patience)
 	for try := 0; ; try++ {
@@ -65,6 +68,29 @@ func (c *Client) follow(ctx context.Context, path string, query url.Values, take
 			return ctx.Err()
 		}
 	}
+}
+
+// learn finds out where else the cluster can be reached, before the node that is asked
+// dies. A proxy's address stays the only one: behind it the way is another, and may be
+// open to all.
+func (c *Client) learn(ctx context.Context) {
+	if c.addrs[0].Scheme != "http" || c.addrs[0].Path != "" || c.others.Load() != nil {
+		return
+	}
+	nodes, err := c.Nodes(ctx)
+	if err != nil {
+		return // the stream says what is wrong
+	}
+	var others []*url.URL
+	for _, n := range nodes {
+		known := slices.ContainsFunc(c.addrs, func(u *url.URL) bool { return u.Host == n.APIAddr })
+		host, _, err := net.SplitHostPort(n.APIAddr)
+		elsewhere := net.ParseIP(host).IsLoopback() && !net.ParseIP(c.addrs[0].Hostname()).IsLoopback() // it is this host's own loopback here
+		if n.Alive && err == nil && !known && !elsewhere {
+			others = append(others, &url.URL{Scheme: "http", Host: n.APIAddr})
+		}
+	}
+	c.others.Store(&others)
 }
 
 // stopped is the consumer's own error: it is no reason to connect again.

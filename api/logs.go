@@ -40,14 +40,13 @@ func (s *Server) lines(ctx context.Context, job fsm.JobID, a fsm.Attempt, offset
 		var failed error
 		for _, from := range s.sources(job, a) {
 			ref := logRef{job, a.N, offset, follow && from.node == a.Node}
-			ok := true
 			var err error
 			for line, readErr := range s.read(ctx, from, ref) {
 				if err = readErr; err != nil {
 					break
 				}
 				offset = line.Offset
-				if ok = yield(line, nil); !ok {
+				if !yield(line, nil) {
 					return
 				}
 			}

@@ -5,6 +5,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"math"
@@ -40,6 +41,7 @@ var benches = map[string]benchmark{
 	"docker":     {executor: "docker", run: containers},
 	"cancel":     {executor: "docker", run: cancel},
 	"logs":       {executor: "docker", run: logs, args: []string{"--log-limit", "200Mi"}}, // 100 MB are to be kept
+	"logcopies":  {executor: "process", run: logCopies},
 	"checkout":   {run: checkouts},
 	"cache":      {run: caches},
 }
@@ -80,25 +82,30 @@ func run(ctx context.Context, name string) (err error) {
 		return benches[name].run(ctx, b)
 	}
 	say("building narwhal")
-	binary := filepath.Join(dir, "narwhal")
-	if err := lab.Build(ctx, ".", binary); err != nil {
+	if err := lab.Build(ctx, ".", b.binary()); err != nil {
 		return err
 	}
-	say("starting three nodes")
-	l, err := lab.Start(ctx, lab.Options{Binary: binary, Dir: filepath.Join(dir, "nodes"), Executor: benches[name].executor, Args: benches[name].args})
+	stop, err := b.start(ctx, "nodes", benches[name].executor, benches[name].args)
 	if err != nil {
 		return err
 	}
-	defer func() {
-		if closed := l.Close(); err == nil {
-			err = closed
-		}
-	}()
-	b.lab = l
-	if b.client, err = l.Client(); err != nil {
-		return err
-	}
+	defer func() { err = errors.Join(err, stop()) }()
 	return benches[name].run(ctx, b)
+}
+
+func (b *bench) binary() string { return filepath.Join(b.dir, "narwhal") }
+
+// start has b measure a cluster that it starts in a folder of its own.
+func (b *bench) start(ctx context.Context, folder, executor string, args []string) (stop func() error, err error) {
+	say("starting three nodes")
+	b.lab, err = lab.Start(ctx, lab.Options{Binary: b.binary(), Dir: filepath.Join(b.dir, folder), Executor: executor, Args: args})
+	if err != nil {
+		return nil, err
+	}
+	if b.client, err = b.lab.Client(); err != nil {
+		return nil, errors.Join(err, b.lab.Close())
+	}
+	return b.lab.Close, nil
 }
 
 func say(format string, args ...any) { fmt.Fprintf(os.Stderr, "bench: "+format+"\n", args...) }

@@ -148,7 +148,7 @@ type Deps struct {
 	Bundles   Bundles
 	Blobs     Blobs
 	Sealed    SealedLogs
-	// Copies takes what other nodes send of their logs, at copies.Path.
+	// Copies takes what other nodes send of their logs, at CopiesPath.
 	Copies http.Handler
 	Sealer Sealer
 	Auth   *Auth

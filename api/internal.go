@@ -7,7 +7,6 @@ import (
 	"net/http"
 	"strconv"
 
-	"github.com/codepr/narwhal/copies"
 	"github.com/codepr/narwhal/fsm"
 )
 
@@ -16,6 +15,10 @@ const nodePrefix = "/node/v1"
 
 // BlobPath is the path of a blob on another node's NodeHandler, for GET and PUT.
 func BlobPath(digest string) string { return nodePrefix + "/blobs/" + digest }
+
+// CopiesPath is where a node takes what others send of their logs, on NodeHandler, by
+// POST.
+const CopiesPath = nodePrefix + "/copies"
 
 // SealedPath is the path of a sealed log on another node's NodeHandler, for GET and PUT.
 func SealedPath(digest string) string { return nodePrefix + "/sealed/" + digest }
@@ -38,7 +41,7 @@ func (s *Server) internalRoutes() {
 	s.nodes.HandleFunc("PUT "+BlobPath("{digest}"), s.takeBlob(s.deps.Blobs))
 	s.nodes.HandleFunc("GET "+SealedPath("{digest}"), s.sendBlob(s.deps.Sealed))
 	s.nodes.HandleFunc("PUT "+SealedPath("{digest}"), s.takeBlob(s.deps.Sealed))
-	s.nodes.Handle("POST "+copies.Path, s.deps.Copies)
+	s.nodes.Handle("POST "+CopiesPath, s.deps.Copies)
 	s.nodes.HandleFunc("POST "+SealsPath, s.enterSeals)
 	s.nodes.HandleFunc("POST "+CachePath, s.serveCaches)
 }

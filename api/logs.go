@@ -13,7 +13,6 @@ import (
 	"net/url"
 	"strconv"
 
-	"github.com/codepr/narwhal/copies"
 	"github.com/codepr/narwhal/fsm"
 	"github.com/codepr/narwhal/joblog"
 )
@@ -104,7 +103,7 @@ func (s *Server) sources(job fsm.JobID, a fsm.Attempt) []source {
 	if !away {
 		list = append(list, source{node: a.Node})
 	}
-	others = copies.Rank(copies.LogKey(job, a.N), others)
+	others = fsm.Rank(fsm.LogKey(job, a.N), others)
 	for _, id := range others[:min(len(others), maxCopies)] {
 		list = append(list, source{node: id})
 	}

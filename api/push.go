@@ -14,7 +14,6 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 
-	"github.com/codepr/narwhal/copies"
 	"github.com/codepr/narwhal/fsm"
 )
 
@@ -162,7 +161,7 @@ func (s *Server) others(digest string) []fsm.NodeID {
 			ids = append(ids, m.ID)
 		}
 	}
-	return copies.Rank(digest, ids)
+	return fsm.Rank(digest, ids)
 }
 
 func (s *Server) sendBundleTo(ctx context.Context, node fsm.NodeID, digest string) error {

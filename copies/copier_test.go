@@ -64,7 +64,7 @@ func TestPeerThatDoesNotAnswer(t *testing.T) {
 	onLab(t, func(l *lab) {
 		l.add("n1", "n2", "n3", "n4")
 		a := l.nodes["n1"].begin(7)
-		first := Rank(LogKey(a.ref.Job, a.ref.N), l.nodes["n1"].Alive())[0]
+		first := fsm.Rank(fsm.LogKey(a.ref.Job, a.ref.N), l.nodes["n1"].Alive())[0]
 		blocked := l.nodes[first].shelf.dir
 		if err := errors.Join(os.Remove(blocked), os.WriteFile(blocked, nil, 0o600)); err != nil { // nothing can be kept there
 			t.Fatal(err)
@@ -304,7 +304,7 @@ func TestStrangeSenders(t *testing.T) {
 		}
 		for name, body := range map[string][]byte{"rubbish": []byte("rubbish"), "too long": make([]byte, maxMessage+1)} {
 			w := httptest.NewRecorder()
-			l.nodes["n1"].copier.ServeHTTP(w, httptest.NewRequest("POST", Path, bytes.NewReader(body)))
+			l.nodes["n1"].copier.ServeHTTP(w, httptest.NewRequest("POST", "/", bytes.NewReader(body)))
 			if w.Code != 400 {
 				t.Errorf("%s: answered %d", name, w.Code)
 			}

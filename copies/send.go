@@ -19,7 +19,7 @@ func (c *Copier) choose(e *entry, alive []fsm.NodeID) {
 		return
 	}
 	e.peer, e.sent = "", -1
-	if ranked := Rank(LogKey(e.ref.Job, e.ref.N), alive); len(ranked) > 0 && !c.cfg.Alone {
+	if ranked := fsm.Rank(fsm.LogKey(e.ref.Job, e.ref.N), alive); len(ranked) > 0 && !c.cfg.Alone {
 		e.peer = ranked[e.tries%len(ranked)]
 	}
 }

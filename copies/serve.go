@@ -10,9 +10,6 @@ import (
 	"github.com/codepr/narwhal/fsm"
 )
 
-// Path is where a node takes chunks from others, by POST, on its port for nodes.
-const Path = "/node/v1/copies"
-
 const headerOwner = "X-Narwhal-Owner" // the ID of the node that sends
 
 // ServeHTTP is Take for other nodes. Only nodes reach it: the port's TLS asks for a
@@ -37,14 +34,15 @@ func (c *Copier) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	_, _ = w.Write(data) // the sender has gone: it asks again
 }
 
-// Tell is Peers.Tell over HTTP; road reaches the node whose ID is the URL's host.
-func Tell(ctx context.Context, road http.RoundTripper, self, node fsm.NodeID, chunks []Chunk) (Answer, error) {
+// Tell is Peers.Tell over HTTP: url is where another node's copier is served, and road
+// reaches it.
+func Tell(ctx context.Context, road http.RoundTripper, self fsm.NodeID, url string, chunks []Chunk) (Answer, error) {
 	var answer Answer
 	data, err := encoding.Marshal(chunks)
 	if err != nil {
 		return answer, fmt.Errorf("encode chunks of logs: %w", err)
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+string(node)+Path, bytes.NewReader(data))
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, url, bytes.NewReader(data))
 	if err != nil {
 		return answer, err
 	}

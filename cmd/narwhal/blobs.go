@@ -12,7 +12,6 @@ import (
 	"github.com/codepr/narwhal/api"
 	"github.com/codepr/narwhal/blob"
 	"github.com/codepr/narwhal/cluster"
-	"github.com/codepr/narwhal/copies"
 	"github.com/codepr/narwhal/fsm"
 	"github.com/codepr/narwhal/runner"
 )
@@ -112,7 +111,7 @@ func others(c *cluster.Cluster) []fsm.NodeID {
 // ranked lists the other live nodes in an order of the digest's own, so that copies are
 // spread.
 func ranked(c *cluster.Cluster) func(digest string) []fsm.NodeID {
-	return func(digest string) []fsm.NodeID { return copies.Rank(digest, others(c)) }
+	return func(digest string) []fsm.NodeID { return fsm.Rank(digest, others(c)) }
 }
 
 // fetchBlob reads a blob from a node that holds it; at gives its path there.

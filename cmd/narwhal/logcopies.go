@@ -56,7 +56,7 @@ const tellWithin = 10 * time.Second
 func (p copyPeers) Tell(ctx context.Context, node fsm.NodeID, chunks []copies.Chunk) (copies.Answer, error) {
 	ctx, cancel := context.WithTimeout(ctx, tellWithin)
 	defer cancel()
-	return copies.Tell(ctx, p.nodes.transport, fsm.NodeID(p.cluster.Identity().NodeID), node, chunks)
+	return copies.Tell(ctx, p.nodes.transport, fsm.NodeID(p.cluster.Identity().NodeID), "http://"+string(node)+api.CopiesPath, chunks)
 }
 
 func (p copyPeers) Give(ctx context.Context, node fsm.NodeID, b fsm.Blob) error {

@@ -493,9 +493,15 @@ func (w *world) build(jobs ...string) fsm.BuildID {
 	id := w.must(fsm.Command{AddBuild: &fsm.AddBuild{Key: fmt.Sprint("k", w.index), Commit: fsm.Commit{
 		Repo: "acme/api", CloneURL: "https://example.org/acme/api.git", SHA: sha, Ref: "refs/heads/main", Event: fsm.EventPush,
 	}}}).Build
-	if len(jobs) == 0 {
-		return id
+	if len(jobs) > 0 {
+		w.plan(id, jobs...)
 	}
+	return id
+}
+
+// plan has a build's plan bring jobs.
+func (w *world) plan(id fsm.BuildID, jobs ...string) {
+	w.t.Helper()
 	p := &pipeline.Pipeline{}
 	for _, name := range jobs {
 		p.Jobs = append(p.Jobs, pipeline.Job{
@@ -505,7 +511,6 @@ func (w *world) build(jobs ...string) fsm.BuildID {
 	plan := fsm.JobID{Build: id}
 	w.assign(plan, w.order[0])
 	w.finish(plan, fsm.Outcome{Status: fsm.Passed, Plan: p})
-	return id
 }
 
 func (w *world) ref(id fsm.JobID) fsm.AttemptRef {

@@ -105,7 +105,9 @@ var useProblems = sync.OnceFunc(func() {
 		for _, err := range errs {
 			var d huma.ErrorDetailer
 			if errors.As(err, &d) {
-				p.Errors = append(p.Errors, d.ErrorDetail())
+				detail := *d.ErrorDetail()
+				detail.Value = nil // what was sent may be a secret
+				p.Errors = append(p.Errors, &detail)
 			} else if err != nil {
 				p.Errors = append(p.Errors, &huma.ErrorDetail{Message: err.Error()})
 			}

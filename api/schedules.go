@@ -30,6 +30,23 @@ func (s *Server) scheduleRoutes(api huma.API) {
 		OperationID: "list-schedules", Method: http.MethodGet, Path: prefix + "/schedules", Tags: []string{"builds"},
 		Summary: "List what the clock starts, and when", Middlewares: s.placed(withState),
 	}, s.listSchedules)
+	huma.Register(api, huma.Operation{
+		OperationID: "remove-schedules", Method: http.MethodDelete, Path: prefix + "/schedules", Tags: []string{"builds"},
+		Summary: "Forget a branch's schedules, until its next commit brings some", DefaultStatus: http.StatusNoContent, Middlewares: s.placed(redirect),
+	}, s.removeSchedules)
+}
+
+func (s *Server) removeSchedules(ctx context.Context, in *struct {
+	Repo   string `query:"repo" required:"true" minLength:"1" maxLength:"200"`
+	Branch string `query:"branch" required:"true" minLength:"1" maxLength:"255"`
+},
+) (*empty, error) {
+	for line := range stateOf(ctx).Schedules() {
+		if line.Repo == in.Repo && line.Branch == in.Branch {
+			return s.change(ctx, fsm.Command{DropSchedules: &fsm.DropSchedules{Repo: in.Repo, Branch: in.Branch, By: byAPI}})
+		}
+	}
+	return nil, problem(http.StatusNotFound, CodeNotFound, "branch %.100q of %.100q has no schedules: `narwhal schedules` lists what there is", in.Branch, in.Repo)
 }
 
 type scheduleList struct {

@@ -126,3 +126,17 @@ func TestInputs(t *testing.T) {
 	n.call("POST", "/api/v1/builds", with(`{"":"x"}`)).wantProblem(422, api.CodeInvalid)
 	n.call("POST", "/api/v1/builds", with(`{"a":"`+strings.Repeat("x", 5000)+`"}`)).wantProblem(422, api.CodeInvalid)
 }
+
+// TestRefusedSecretsAreNotShown: what was sent wrongly is a secret all the same.
+func TestRefusedSecretsAreNotShown(t *testing.T) {
+	w := newWorld(t, nil, "a")
+	for name, body := range map[string]string{
+		"another field": `{"valeu":"hunter22"}`, "another type": `{"value":["hunter22"]}`, "a number": `{"value":"x","password":22222222}`, "broken": `{"value":"hunter22`,
+	} {
+		for _, path := range []string{"/api/v1/secrets/FOO", "/api/v1/registries/r.example"} {
+			if a := w.nodes["a"].call("PUT", path, body); a.status < 400 || strings.Contains(a.body, "hunter22") || strings.Contains(a.body, "22222222") {
+				t.Errorf("%s to %s: %d %s", name, path, a.status, a.body)
+			}
+		}
+	}
+}

@@ -82,14 +82,18 @@ type logStream struct {
 
 func (s *Server) followLog(w http.ResponseWriter, r *http.Request) {
 	q, bad := parseLogRequest(r)
+	var state *fsm.State
 	if bad == nil {
-		_, _, bad = q.find(stateOf(r.Context()))
+		state, bad = s.awaitPlan(r.Context(), q.job)
+	}
+	if bad == nil {
+		_, _, bad = q.find(state)
 	}
 	if bad != nil {
 		bad.write(w)
 		return
 	}
-	j, _ := stateOf(r.Context()).Job(q.job)
+	j, _ := state.Job(q.job)
 	f := &logStream{s: s, job: q.job, pinned: q.attempt > 0, n: max(q.attempt, 1), offset: q.offset}
 	if !f.pinned {
 		f.n = max(len(j.Attempts), 1)
@@ -102,6 +106,35 @@ func (s *Server) followLog(w http.ResponseWriter, r *http.Request) {
 	defer f.out.close()
 	for f.attempt(r.Context()) {
 		f.n, f.offset = f.n+1, 0
+	}
+}
+
+// planWithin is how long a stream waits for its build's plan before it has the client
+// ask again: what is between them may not wait longer for an answer.
+const planWithin = 20 * time.Second
+
+// awaitPlan waits until the job's build is planned, where that is still to come: who
+// has just started a build knows the names of its jobs, and narwhal does not yet.
+func (s *Server) awaitPlan(ctx context.Context, job fsm.JobID) (*fsm.State, *Problem) {
+	timer := time.NewTimer(planWithin)
+	defer timer.Stop()
+	state := stateOf(ctx)
+	for {
+		next, changed := s.deps.State.Watch()
+		if next.Index() > state.Index() {
+			state = next
+		}
+		plan, ok := state.Job(fsm.JobID{Build: job.Build})
+		if _, there := state.Job(job); there || !ok || plan.Status.Terminal() {
+			return state, nil
+		}
+		select {
+		case <-changed:
+		case <-timer.C:
+			return nil, problem(http.StatusServiceUnavailable, CodeNotFound, "build %d is not planned yet: try again, or see `narwhal why %d.0`", job.Build, job.Build)
+		case <-ctx.Done():
+			return nil, problem(http.StatusServiceUnavailable, CodeNotFound, "build %d is not planned yet", job.Build)
+		}
 	}
 }
 

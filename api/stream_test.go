@@ -174,6 +174,23 @@ func TestFollowLogOverAttempts(t *testing.T) {
 	}
 }
 
+// TestFollowLogBeforeThePlan follows a job that is not known yet.
+func TestFollowLogBeforeThePlan(t *testing.T) {
+	w := newWorld(t, nil, "a", "b")
+	w.build()
+	streams := make(chan *sse)
+	go func() { streams <- w.nodes["b"].stream("/api/v1/jobs/1.1/logs/stream") }()
+	select {
+	case <-streams:
+		t.Fatal("answered before the build is planned")
+	case <-time.After(100 * time.Millisecond):
+	}
+	w.plan(1, "test")
+	s := <-streams
+	s.wantNext("status 0 queued")
+	w.nodes["a"].call("GET", "/api/v1/jobs/1.2/logs/stream", "").wantProblem(404, api.CodeNotFound)
+}
+
 // TestFollowLogResumes reads what a stream's IDs and offsets promise.
 func TestFollowLogResumes(t *testing.T) {
 	w := newWorld(t, nil, "a", "b")

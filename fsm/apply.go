@@ -141,6 +141,8 @@ func (tx *txn) applyStore(c *Command) error {
 		return tx.dropCache(c.DropCache)
 	case c.SealLog != nil:
 		return tx.sealLog(c.SealLog)
+	case c.DropSchedules != nil:
+		return tx.dropSchedules(c.DropSchedules)
 	default:
 		return fmt.Errorf("%w: it is empty", ErrInvalid)
 	}

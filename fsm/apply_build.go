@@ -23,6 +23,7 @@ func (tx *txn) addBuild(c *AddBuild) Result {
 	tx.tellBuild(b)
 	plan := &Job{ID: JobID{Build: b.ID}, Name: PlanName, Kind: KindPlan, Repo: c.Commit.Repo}
 	tx.queue(plan)
+	tx.expireHeld()
 	tx.prune()
 	return Result{Build: b.ID}
 }

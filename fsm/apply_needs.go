@@ -24,6 +24,7 @@ func (tx *txn) settle(j *Job) {
 		j.Status = Held
 		tx.putJob(j)
 		tx.tellJob(tx.buildOf(j), j)
+		tx.endOlderHeld(j)
 	case r == goes:
 		tx.queue(j)
 	}
@@ -92,24 +93,4 @@ func anyFailed(get find, j *Job, seen map[uint32]bool) bool {
 		}
 	}
 	return false
-}
-
-// decideJob is a person's word on a job that is held.
-func (tx *txn) decideJob(c *DecideJob) error {
-	old, ok := tx.jobs.Get(c.Job.key())
-	if !ok {
-		return ErrUnknownJob
-	}
-	if old.Status != Held {
-		return ErrNotHeld
-	}
-	j := *old
-	if !c.Approve {
-		tx.endJob(&j, Outcome{Status: Canceled, Cause: CauseRejected, Message: "rejected by " + c.By})
-		return nil
-	}
-	j.ApprovedBy = c.By
-	tx.queue(&j)
-	tx.contend(tx.buildOf(&j), &j)
-	return nil
 }

@@ -17,6 +17,9 @@ func (tx *txn) takeSchedules(b *Build, plan *pipeline.Pipeline) {
 	if len(old) == 0 && len(plan.Schedules) == 0 || tx.plannedSince(b, old) {
 		return
 	}
+	if b.Commit.Event == EventManual && tx.pushed(&b.Commit) {
+		return
+	}
 	last := make(map[string]time.Time, len(old))
 	for _, s := range old {
 		key := scheduleKey(s.Repo, s.Branch, &s.Spec)
@@ -44,6 +47,26 @@ func (tx *txn) takeSchedules(b *Build, plan *pipeline.Pipeline) {
 func schedulesCount(b *Build) bool {
 	c := &b.Commit
 	return !c.Fork && c.Branch() != "" && b.RetryOf == 0 && (c.Event == EventPush || c.Event == EventManual)
+}
+
+// pushed reports whether pushes tell of the branch: then a build that was started by
+// hand, of whichever commit or of changes that are in none, has no say.
+func (tx *txn) pushed(c *Commit) bool {
+	it := tx.builds.Root().ReverseIterator()
+	for _, o, ok := it.Previous(); ok; _, o, ok = it.Previous() {
+		if o.Commit.Repo == c.Repo && o.Commit.Ref == c.Ref && o.Commit.Event == EventPush {
+			return true
+		}
+	}
+	return false
+}
+
+// dropSchedules forgets a branch's schedules.
+func (tx *txn) dropSchedules(c *DropSchedules) error {
+	for _, s := range tx.schedulesOf(c.Repo, c.Branch) {
+		tx.schedules.Delete(scheduleKey(s.Repo, s.Branch, &s.Spec))
+	}
+	return nil
 }
 
 func (tx *txn) schedulesOf(repo, branch string) []*Schedule {

@@ -36,6 +36,7 @@ type Command struct {
 	UseCache      *UseCache      `cbor:"20,keyasint,omitempty"`
 	DropCache     *DropCache     `cbor:"21,keyasint,omitempty"`
 	SealLog       *SealLog       `cbor:"22,keyasint,omitempty"`
+	DropSchedules *DropSchedules `cbor:"30,keyasint,omitempty"`
 }
 
 // AddBuild accepts a commit. Result.Build is the new build, or the one that its
@@ -173,6 +174,14 @@ type FireSchedule struct {
 	Branch string            `json:"branch"`
 	Spec   pipeline.Schedule `json:"spec"`
 	Due    time.Time         `json:"due"`
+}
+
+// DropSchedules forgets a branch's schedules: it is there no more, or the clock is to
+// leave it alone. The next commit on the branch brings its own.
+type DropSchedules struct {
+	Repo   string `json:"repo"`
+	Branch string `json:"branch"`
+	By     string `json:"by"`
 }
 
 // SaveCache keeps a cache. A key that is there in the scope stays as it is.

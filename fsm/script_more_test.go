@@ -20,6 +20,8 @@ func (w *world) commandMore(f []string, arg func(int) string, opt lineOptions) C
 		due, err := time.Parse("2006-01-02 15:04:05", "2026-01-02 "+arg(4))
 		w.check(err)
 		return Command{FireSchedule: &FireSchedule{Repo: arg(1), Branch: arg(2), Spec: cron(arg(3), arg(2)), Due: due}}
+	case "unschedule": // unschedule REPO BRANCH
+		return Command{DropSchedules: &DropSchedules{Repo: arg(1), Branch: arg(2), By: "somebody"}}
 	case "secret": // secret REPO NAME VALUE; "-" is for all repositories
 		return Command{SetSecret: &SetSecret{Secret: Secret{Repo: repo(arg(1)), Name: arg(2), Sealed: []byte(arg(3)), By: "somebody"}}}
 	case "forget": // forget REPO NAME: of a secret

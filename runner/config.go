@@ -27,6 +27,9 @@ type Config struct {
 	// Unseal opens a secret that was sealed for a repository (empty: for all) under
 	// a name.
 	Unseal func(repo, name string, sealed []byte) (string, error)
+	// SecretHelp says how a secret that a job lacks is given; by default, by the command
+	// line's `narwhal secret set`.
+	SecretHelp func(name, repo string) string
 	// Blobs and Caches are where what jobs leave is kept; nil keeps nothing.
 	Blobs  Blobs
 	Caches Caches
@@ -85,6 +88,11 @@ func (c *Config) setDefaults() {
 	if c.Unseal == nil {
 		c.Unseal = func(_, name string, _ []byte) (string, error) {
 			return "", fmt.Errorf("secret %s: this node has no key", name)
+		}
+	}
+	if c.SecretHelp == nil {
+		c.SecretHelp = func(name, repo string) string {
+			return fmt.Sprintf("set it with `narwhal secret set %s --repo %s`", name, repo)
 		}
 	}
 	if c.Copies == nil {

@@ -58,8 +58,7 @@ func (r *Runner) unseal(w link.Work) (map[string]string, error) {
 		open[name] = value
 	}
 	if len(missing) > 0 {
-		return nil, fmt.Errorf("secret %s: %w: set it with `narwhal secret set %s --repo %s`",
-			strings.Join(missing, ", "), errNoSecret, missing[0], w.Commit.Repo)
+		return nil, fmt.Errorf("secret %s: %w: %s", strings.Join(missing, ", "), errNoSecret, r.cfg.SecretHelp(missing[0], w.Commit.Repo))
 	}
 	return open, nil
 }

@@ -124,6 +124,11 @@ func (c *Client) Schedules(ctx context.Context, repo string) ([]api.Schedule, er
 	return out.Schedules, err
 }
 
+// RemoveSchedules forgets a branch's schedules.
+func (c *Client) RemoveSchedules(ctx context.Context, repo, branch string) error {
+	return c.remove(ctx, "/schedules", url.Values{"repo": {repo}, "branch": {branch}})
+}
+
 // Nodes lists the nodes.
 func (c *Client) Nodes(ctx context.Context) ([]api.Node, error) {
 	out, err := get[struct {

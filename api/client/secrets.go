@@ -25,7 +25,7 @@ func (c *Client) SetSecret(ctx context.Context, repo, name, value string) error 
 
 // RemoveSecret forgets a secret.
 func (c *Client) RemoveSecret(ctx context.Context, repo, name string) error {
-	return c.remove(ctx, "/secrets/"+url.PathEscape(name), repo)
+	return c.remove(ctx, "/secrets/"+url.PathEscape(name), ofRepo(repo))
 }
 
 // SetRegistry keeps the credentials of an image registry.
@@ -35,7 +35,7 @@ func (c *Client) SetRegistry(ctx context.Context, repo, host string, credentials
 
 // RemoveRegistry forgets the credentials of an image registry.
 func (c *Client) RemoveRegistry(ctx context.Context, repo, host string) error {
-	return c.remove(ctx, "/registries/"+url.PathEscape(host), repo)
+	return c.remove(ctx, "/registries/"+url.PathEscape(host), ofRepo(repo))
 }
 
 // Approve lets a job go on that waits for a person; Reject ends it.
@@ -66,6 +66,6 @@ func (c *Client) put(ctx context.Context, path, repo string, v any) error {
 	}, nil)
 }
 
-func (c *Client) remove(ctx context.Context, path, repo string) error {
-	return c.call(ctx, &request{method: http.MethodDelete, path: prefix + path, query: ofRepo(repo)}, nil)
+func (c *Client) remove(ctx context.Context, path string, query url.Values) error {
+	return c.call(ctx, &request{method: http.MethodDelete, path: prefix + path, query: query}, nil)
 }

@@ -132,7 +132,8 @@ func (l *laptop) assemble() error {
 	l.workshop, err = newWorkshop(cfg, id, surroundings{
 		blobs: l.blobs, caches: localCaches{l.solo},
 		leader: l.leader(fsm.NodeID(id.NodeID)), bundles: oneBundle(l.made.Path), secrets: l.box,
-		adjust: l.adjust(),
+		secretHelp: func(name, _ string) string { return "give it as " + name + "=… in a --secret-file" },
+		adjust:     l.adjust(),
 	}, l.log)
 	return err
 }

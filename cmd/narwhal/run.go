@@ -126,8 +126,9 @@ func checkPairs(inputs []string) error {
 	return nil
 }
 
-// readSecretFiles reads NAME=value lines; # begins a comment. Errors name the line
-// and show nothing of it.
+// readSecretFiles reads NAME=value lines; # begins a comment. A value that begins with a
+// quote goes on to the line that ends with it. Errors name the line and show nothing of
+// it.
 func readSecretFiles(paths []string) (map[string]string, error) {
 	secrets := make(map[string]string)
 	for _, path := range paths {
@@ -135,21 +136,33 @@ func readSecretFiles(paths []string) (map[string]string, error) {
 		if err != nil {
 			return nil, fmt.Errorf("--secret-file: %w", err)
 		}
-		n := 0
-		for line := range strings.Lines(string(data)) {
-			n++
-			line = strings.TrimRight(line, "\r\n")
+		lines := strings.Split(string(data), "\n")
+		for n := 0; n < len(lines); n++ {
+			line := strings.TrimRight(lines[n], "\r")
 			if text := strings.TrimSpace(line); text == "" || text[0] == '#' {
 				continue
 			}
 			name, value, ok := strings.Cut(strings.TrimPrefix(line, "export "), "=")
 			if name = strings.TrimSpace(name); !ok || name == "" || value == "" {
-				return nil, usage("--secret-file %s:%d: want NAME=value", path, n)
+				return nil, usage("--secret-file %s:%d: want NAME=value", path, n+1)
+			}
+			first := n
+			for open(value) {
+				if n++; n == len(lines) {
+					return nil, usage("--secret-file %s:%d: the quote is not closed", path, first+1)
+				}
+				value += "\n" + strings.TrimRight(lines[n], "\r")
 			}
 			secrets[name] = unquote(value)
 		}
 	}
 	return secrets, nil
+}
+
+// open reports whether a value begins with a quote and does not end with it.
+func open(value string) bool {
+	quoted := value[0] == '"' || value[0] == '\''
+	return quoted && (len(value) == 1 || value[len(value)-1] != value[0])
 }
 
 // unquote takes a pair of quotes off, as files for shells have them.
@@ -176,9 +189,8 @@ func (l *laptop) adjust() func(*pipeline.Pipeline) error {
 			if !keep[j.Name] {
 				continue
 			}
-			asked := o.job != "" && (j.Name == o.job || j.Of == o.job)
 			switch {
-			case asked: // whoever names a job wants it now
+			case o.job != "": // whoever names a job wants it now, and what it needs
 				j.When, j.Skip = pipeline.When{On: j.When.On}, ""
 			case j.When.Manual && j.Skip == "":
 				j.Skip = "it waits for a person: run it with `narwhal run " + j.Name + "`"

@@ -18,6 +18,7 @@ func schedulesCommand() *cobra.Command {
 		Long: "List what the clock starts: the schedules in the files of the branches' newest commits, with their next\ntimes, in this machine's zone, and the builds that they have started last.",
 	}
 	cmd.Flags().StringVar(&repo, "repo", "", "only of this `repository`")
+	cmd.AddCommand(schedulesRemove())
 	return r.reads(r.command(cmd, func(ctx context.Context, _ []string) error {
 		all, err := r.client.Schedules(ctx, repo)
 		if err != nil {
@@ -36,6 +37,17 @@ func schedulesCommand() *cobra.Command {
 			}
 		})
 	}))
+}
+
+func schedulesRemove() *cobra.Command {
+	var r remote
+	cmd := &cobra.Command{
+		Use: "rm REPO BRANCH", Short: "Forget a branch's schedules, until its next commit brings some", Args: cobra.ExactArgs(2),
+		Example: "  narwhal schedules rm acme/api old-release",
+	}
+	return r.command(cmd, func(ctx context.Context, args []string) error {
+		return r.client.RemoveSchedules(ctx, args[0], args[1])
+	})
 }
 
 func localTime(t *time.Time) string {

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/codepr/narwhal/api"
+	"github.com/codepr/narwhal/joblog/mask"
 )
 
 func secretCommand() *cobra.Command {
@@ -76,6 +77,9 @@ func secretSet() *cobra.Command {
 			return err
 		}
 		r.say("%s is kept for %s", args[0], jobsOf(v.repo))
+		if len(value) < mask.Shortest {
+			r.say("it is so short that logs can't hide it: use %d bytes or more", mask.Shortest)
+		}
 		return nil
 	})
 }

@@ -39,7 +39,9 @@ type surroundings struct {
 	blobs   runner.Blobs
 	copies  runner.Copies
 	sealed  fileStore
-	caches  runner.Caches
+	// secretHelp is runner.Config's.
+	secretHelp func(name, repo string) string
+	caches     runner.Caches
 	// adjust changes what a plan brought; nil leaves it.
 	adjust func(*pipeline.Pipeline) error
 }
@@ -76,7 +78,7 @@ func newWorkshop(cfg nodeConfig, id cluster.Identity, around surroundings, log *
 		Leader: around.leader, Checkout: w.mirrors, Executor: exec, Load: runner.Sampler(cfg.dataDir), Log: log,
 		LeaveRunning: exec.Name() == "docker",
 		Beat:         min(link.DefaultBeat, cfg.suspect/3), Lease: lease, FenceGrace: cfg.lost / 10, Lost: cfg.lost, Grace: cfg.grace,
-		LogBytes: cfg.keepBytes, Unseal: around.secrets.Open, Blobs: around.blobs, Copies: around.copies, LogAge: cfg.keepLogsFor, Caches: around.caches, Adjust: around.adjust,
+		LogBytes: cfg.keepBytes, Unseal: around.secrets.Open, SecretHelp: around.secretHelp, Blobs: around.blobs, Copies: around.copies, LogAge: cfg.keepLogsFor, Caches: around.caches, Adjust: around.adjust,
 		Marks: cfg.marks, Shelves: w.shelves(around),
 	})
 	if err != nil {

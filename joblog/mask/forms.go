@@ -9,7 +9,7 @@ import (
 	"unicode/utf16"
 )
 
-// forms are the ways in which programs print a value, of minLength bytes or more.
+// forms are the ways in which programs print a value, of Shortest bytes or more.
 func forms(value string) []string {
 	// Without its last line ends, as $(cat file) gives it: what follows a secret
 	// shouldn't be drawn up to it.
@@ -99,7 +99,7 @@ func encoded(v string) []string {
 		for _, width := range wraps {
 			for rest := whole; len(whole) > width && rest != ""; {
 				n := min(width, len(rest))
-				if n >= 2*minLength {
+				if n >= 2*Shortest {
 					list = append(list, rest[:n])
 				}
 				rest = rest[n:]

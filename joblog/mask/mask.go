@@ -14,9 +14,9 @@ import "strings"
 // Stars stand for a secret.
 const Stars = "***"
 
-// minLength is the length in bytes below which a value is not masked: it would
+// Shortest is the length in bytes below which a value is not masked: it would
 // hide half the log, and be guessed from the other half.
-const minLength = 4
+const Shortest = 4
 
 // Set is a set of forms as an Aho-Corasick automaton. It doesn't change. A nil
 // Set masks nothing.
@@ -226,5 +226,5 @@ func (t *Stream) give(out []byte, n int) []byte {
 }
 
 func longEnough(form string) bool {
-	return len(form) >= minLength && strings.Trim(form, " \t\r\n") != ""
+	return len(form) >= Shortest && strings.Trim(form, " \t\r\n") != ""
 }

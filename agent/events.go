@@ -50,6 +50,9 @@ type Events struct {
 	Publisher *Publisher
 	Outbox    Outbox
 	Proposer  Proposer
+	// Tests is what a job's attempt said of its tests, for as long as the state has it;
+	// nil where it had none. Nil: events carry their counts only.
+	Tests func(job fsm.JobID, attempt int) *fsm.TestReport
 	// Metrics gives every node's figures. Nil: none are published.
 	Metrics func() []NodeMetrics
 	// MetricInterval is the time between two rounds of metrics. Default: 10 s.
@@ -62,6 +65,7 @@ type event struct {
 	Version int    `json:"v"`
 	Cluster string `json:"cluster"`
 	fsm.Transition
+	Report *fsm.TestReport `json:"test_report,omitempty"`
 }
 
 // Run publishes until ctx ends, and then returns nil. Another error than ctx's is
@@ -136,7 +140,11 @@ func (e *Events) publish(ctx context.Context, window []fsm.Transition) (int, err
 }
 
 func (e *Events) request(t *fsm.Transition) (*request, error) {
-	body, err := json.Marshal(event{Version: eventVersion, Cluster: e.Cluster, Transition: *t})
+	told := event{Version: eventVersion, Cluster: e.Cluster, Transition: *t}
+	if t.Tests != nil && t.Job != nil && e.Tests != nil {
+		told.Report = e.Tests(*t.Job, t.N)
+	}
+	body, err := json.Marshal(told)
 	if err != nil {
 		return nil, fmt.Errorf("encode event %d: %w", t.Seq, err)
 	}

@@ -297,7 +297,7 @@ func (n *node) lead(ctx context.Context) error {
 			}
 			events := &agent.Events{
 				Cluster: n.cluster.Identity().ClusterID, Publisher: n.publisher, Outbox: replica.Outbox{Replica: n.replica},
-				Proposer: n.proposer, Metrics: n.metrics, Log: n.log.With("part", "agent"),
+				Proposer: n.proposer, Tests: n.tests, Metrics: n.metrics, Log: n.log.With("part", "agent"),
 			}
 			tenure.start("consumer", consumer.Run)
 			tenure.start("events", events.Run)
@@ -329,6 +329,15 @@ func (n *node) setSinks(ctx context.Context) error {
 	}
 	<-ctx.Done()
 	return nil
+}
+
+// tests is what an attempt said of its tests.
+func (n *node) tests(job fsm.JobID, attempt int) *fsm.TestReport {
+	j, ok := n.replica.State().Job(job)
+	if !ok || attempt < 1 || attempt > len(j.Attempts) {
+		return nil
+	}
+	return j.Attempts[attempt-1].Tests
 }
 
 // metrics is what the nodes said of their load with their last beat.

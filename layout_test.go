@@ -43,6 +43,7 @@ var mayImport = map[string][]string{
 	"bundle":      {"fsm", "blob"},               // what `narwhal push` brought
 	"blob":        {"fsm"},                       // a node's store of files, named by what is in them
 	"copies":      {"fsm", "blob", "joblog"},     // second copies of logs, and their seals
+	"mend":        {"fsm"},                       // copies that were lost, made again
 	"junit":       {"fsm"},                       // what JUnit XML reports say. Pure
 	"secret":      {},                            // the cipher and the key of what jobs must keep to themselves
 	"archive":     {},                            // tar and zstd: what a cache or artifacts are packed in

@@ -190,7 +190,7 @@ func TestSessionAndCodeExpire(t *testing.T) {
 	}
 	n := w.nodes["a"]
 	server, err := api.New(api.Config{URL: "http://x", Check: func(c2 fsmCommit) error { return nil }}, api.Deps{
-		State: n, Proposer: n, Cluster: n, Transport: n, Logs: n.logs, Explainer: n, Bundles: n.bundles, Blobs: blobs{n}, Sealed: sealed{blobs{n}}, Copies: http.NotFoundHandler(), Sealer: box(n.w.t), Auth: auth,
+		State: n, Proposer: n, Cluster: n, Transport: n, Logs: n.logs, Explainer: n, Bundles: n.bundles, Blobs: blobs{n}, Sealed: sealed{blobs{n}}, Giver: giver{n}, Copies: http.NotFoundHandler(), Sealer: box(n.w.t), Auth: auth,
 	}, discard())
 	if err != nil {
 		t.Fatal(err)

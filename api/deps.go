@@ -132,6 +132,12 @@ type SealedLogs interface {
 	Read(ctx context.Context, b fsm.Blob, offset int64) (*joblog.Reader, error)
 }
 
+// Giver gives blobs of this node to others, at the leader's word.
+type Giver interface {
+	// Give is ErrNoBlob where it is not here.
+	Give(ctx context.Context, kind fsm.BlobKind, digest string, to fsm.NodeID) error
+}
+
 // Sealer encrypts secrets with the cluster's key. Its error is the value's fault.
 type Sealer interface {
 	Seal(repo, name, value string) ([]byte, error)
@@ -148,6 +154,7 @@ type Deps struct {
 	Bundles   Bundles
 	Blobs     Blobs
 	Sealed    SealedLogs
+	Giver     Giver
 	// Copies takes what other nodes send of their logs, at CopiesPath.
 	Copies http.Handler
 	Sealer Sealer
@@ -163,7 +170,7 @@ type Deps struct {
 func (d Deps) validate() error {
 	switch {
 	case d.State == nil, d.Proposer == nil, d.Cluster == nil, d.Transport == nil, d.Logs == nil,
-		d.Explainer == nil, d.Bundles == nil, d.Blobs == nil, d.Sealed == nil, d.Copies == nil, d.Sealer == nil, d.Auth == nil:
+		d.Explainer == nil, d.Bundles == nil, d.Blobs == nil, d.Sealed == nil, d.Giver == nil, d.Copies == nil, d.Sealer == nil, d.Auth == nil:
 		return errors.New("api: a dependency is missing")
 	}
 	return nil

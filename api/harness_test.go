@@ -116,7 +116,7 @@ func (w *world) add(name string, change func(*api.Config)) {
 	registry := prometheus.NewPedanticRegistry()
 	registry.MustRegister(api.NewCollector(n, n))
 	n.server, err = api.New(config, api.Deps{
-		State: n, Proposer: n, Cluster: n, Transport: n, Logs: n.logs, Explainer: n, Bundles: n.bundles, Blobs: blobs{n}, Sealed: sealed{blobs{n}}, Copies: http.NotFoundHandler(), Sealer: box(w.t), Auth: n.auth,
+		State: n, Proposer: n, Cluster: n, Transport: n, Logs: n.logs, Explainer: n, Bundles: n.bundles, Blobs: blobs{n}, Sealed: sealed{blobs{n}}, Giver: giver{n}, Copies: http.NotFoundHandler(), Sealer: box(w.t), Auth: n.auth,
 		Hooks: http.HandlerFunc(n.hook), Metrics: promhttp.HandlerFor(registry, promhttp.HandlerOpts{}),
 	}, slog.New(slog.NewTextHandler(testWriter{w.t}, &slog.HandlerOptions{Level: slog.LevelWarn})))
 	if err != nil {
@@ -369,6 +369,18 @@ func (s sealed) Read(ctx context.Context, b fsm.Blob, offset int64) (*joblog.Rea
 		return nil, err
 	}
 	return joblog.OpenSealed(path, offset)
+}
+
+// giver gives what is among the node's blobs.
+type giver struct{ n *node }
+
+func (g giver) Give(ctx context.Context, _ fsm.BlobKind, digest string, to fsm.NodeID) error {
+	f, _, err := blobs{g.n}.Open(digest)
+	if err != nil {
+		return err
+	}
+	_, _, err = g.n.w.nodes[to].blobs.Put(ctx, f, 1<<20)
+	return errors.Join(err, f.Close())
 }
 
 type bundleMap struct {

@@ -43,6 +43,8 @@ func (s *Server) internalRoutes() {
 	s.nodes.HandleFunc("PUT "+SealedPath("{digest}"), s.takeBlob(s.deps.Sealed))
 	s.nodes.Handle("POST "+CopiesPath, s.deps.Copies)
 	s.nodes.HandleFunc("POST "+SealsPath, s.enterSeals)
+	s.nodes.HandleFunc("POST "+GivePath, s.giveBlob)
+	s.nodes.HandleFunc("GET "+HoldersPath("{kind}", "{digest}"), s.blobHolders)
 	s.nodes.HandleFunc("POST "+CachePath, s.serveCaches)
 }
 

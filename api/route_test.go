@@ -80,7 +80,7 @@ func TestHooksAnywhere(t *testing.T) {
 	w.elect("") // RabbitMQ takes commits while there is no leader
 	n := w.nodes["b"]
 	server, err := api.New(api.Config{URL: "http://x", Check: func(fsm.Commit) error { return nil }}, api.Deps{
-		State: n, Proposer: n, Cluster: n, Transport: n, Logs: n.logs, Explainer: n, Bundles: n.bundles, Blobs: blobs{n}, Sealed: sealed{blobs{n}}, Copies: http.NotFoundHandler(), Sealer: box(n.w.t), Auth: n.auth,
+		State: n, Proposer: n, Cluster: n, Transport: n, Logs: n.logs, Explainer: n, Bundles: n.bundles, Blobs: blobs{n}, Sealed: sealed{blobs{n}}, Giver: giver{n}, Copies: http.NotFoundHandler(), Sealer: box(n.w.t), Auth: n.auth,
 		Hooks: http.HandlerFunc(n.hook), HooksAnywhere: true,
 	}, discard())
 	if err != nil {
@@ -196,7 +196,7 @@ func TestHoldEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		none := leaderless{n, make(chan struct{})}
 		server, err := api.New(api.Config{URL: "http://x", Check: func(fsm.Commit) error { return nil }}, api.Deps{
-			State: n, Proposer: n, Cluster: none, Transport: n, Logs: n.logs, Explainer: n, Bundles: n.bundles, Blobs: blobs{n}, Sealed: sealed{blobs{n}}, Copies: http.NotFoundHandler(), Sealer: box(n.w.t), Auth: n.auth, Hooks: http.HandlerFunc(n.hook),
+			State: n, Proposer: n, Cluster: none, Transport: n, Logs: n.logs, Explainer: n, Bundles: n.bundles, Blobs: blobs{n}, Sealed: sealed{blobs{n}}, Giver: giver{n}, Copies: http.NotFoundHandler(), Sealer: box(n.w.t), Auth: n.auth, Hooks: http.HandlerFunc(n.hook),
 		}, discard())
 		if err != nil {
 			t.Fatal(err)

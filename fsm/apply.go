@@ -143,6 +143,8 @@ func (tx *txn) applyStore(c *Command) error {
 		return tx.sealLog(c.SealLog)
 	case c.DropSchedules != nil:
 		return tx.dropSchedules(c.DropSchedules)
+	case c.RehomeBlob != nil:
+		return tx.rehomeBlob(c.RehomeBlob)
 	default:
 		return fmt.Errorf("%w: it is empty", ErrInvalid)
 	}

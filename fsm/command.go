@@ -37,6 +37,7 @@ type Command struct {
 	DropCache     *DropCache     `cbor:"21,keyasint,omitempty"`
 	SealLog       *SealLog       `cbor:"22,keyasint,omitempty"`
 	DropSchedules *DropSchedules `cbor:"30,keyasint,omitempty"`
+	RehomeBlob    *RehomeBlob    `cbor:"29,keyasint,omitempty"`
 }
 
 // AddBuild accepts a commit. Result.Build is the new build, or the one that its
@@ -211,6 +212,14 @@ type SealLog struct {
 	Ref   AttemptRef `json:"ref"`
 	Bytes int64      `json:"bytes"` // of the log as it was written
 	Log   Blob       `json:"log"`   // zstd
+}
+
+// RehomeBlob says who holds a blob by now. What is not there any more, or is another
+// blob by now, stays as it is and is no error.
+type RehomeBlob struct {
+	Ref     BlobRef  `json:"ref"`
+	Digest  string   `json:"digest"`
+	Holders []NodeID `json:"holders"`
 }
 
 // Result is Apply's answer to one command. Err is one of the sentinels in

@@ -32,14 +32,20 @@ func (w *world) commandMore(f []string, arg func(int) string, opt lineOptions) C
 		return Command{UseCache: &UseCache{Repo: arg(1), Scope: arg(2), Key: arg(3)}}
 	case "drop": // drop REPO SCOPE KEY DIGEST
 		return Command{DropCache: &DropCache{Repo: arg(1), Scope: arg(2), Key: arg(3), Digest: arg(4)}}
+	case "rehome": // rehome log JOB N DIGEST HOLDER,… | rehome cache REPO SCOPE KEY DIGEST HOLDER,…
+		ref, rest := BlobRef{Kind: BlobKind(arg(1))}, f[len(f)-2:]
+		if ref.Kind == BlobCache {
+			ref.Repo, ref.Scope, ref.Key = arg(2), arg(3), arg(4)
+		} else {
+			n, err := strconv.Atoi(arg(3))
+			w.check(err)
+			ref.Job, ref.N = w.job(arg(2)), n
+		}
+		return Command{RehomeBlob: &RehomeBlob{Ref: ref, Digest: rest[0], Holders: holders(rest[1])}}
 	case "seal": // seal JOB BYTES DIGEST HOLDER,… [n=N] [token=I]
 		bytes, err := strconv.ParseInt(arg(2), 10, 64)
 		w.check(err)
-		var holders []NodeID
-		for _, h := range strings.Split(arg(4), ",") {
-			holders = append(holders, NodeID(h))
-		}
-		return Command{SealLog: &SealLog{Ref: w.ref(arg(1), opt), Bytes: bytes, Log: Blob{Digest: arg(3), Size: 1, Holders: holders}}}
+		return Command{SealLog: &SealLog{Ref: w.ref(arg(1), opt), Bytes: bytes, Log: Blob{Digest: arg(3), Size: 1, Holders: holders(arg(4))}}}
 	}
 	w.t.Fatalf("unknown line %q", strings.Join(f, " "))
 	return Command{}
@@ -81,6 +87,14 @@ func (w *world) metaStore(f []string) (func() string, bool) {
 					continue
 				}
 				fmt.Fprintf(&b, "attempt %d: %d bytes, %s at %v\n", a.N, a.LogBytes, a.Log.Digest, a.Log.Holders)
+			}
+			return b.String()
+		}, true
+	case "blobs":
+		return func() string {
+			var b strings.Builder
+			for ref, blob := range w.state.Blobs() {
+				fmt.Fprintf(&b, "%s %s#%d %s%s%s: %s at %v\n", ref.Kind, ref.Job, ref.N, ref.Repo, ref.Scope, ref.Key, blob.Digest, blob.Holders)
 			}
 			return b.String()
 		}, true
@@ -157,6 +171,13 @@ func retryOf(parts []string) *pipeline.Retry {
 		r.Backoff, _ = time.ParseDuration(parts[3])
 	}
 	return r
+}
+
+func holders(text string) (list []NodeID) {
+	for _, id := range strings.Split(text, ",") {
+		list = append(list, NodeID(id))
+	}
+	return list
 }
 
 func crons(text string) []pipeline.Schedule {

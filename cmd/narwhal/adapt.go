@@ -195,10 +195,13 @@ const (
 
 // nodes reaches the HTTP of other nodes over the cluster's mutual TLS; the host
 // of a URL is the node's ID.
-type nodes struct{ transport *http.Transport }
+type nodes struct {
+	transport *http.Transport
+	patient   *http.Transport // for what takes long to be answered
+}
 
 func newNodes(c *cluster.Cluster) nodes {
-	return nodes{transport: &http.Transport{
+	t := &http.Transport{
 		DialContext: func(ctx context.Context, _, addr string) (net.Conn, error) {
 			id, _, err := net.SplitHostPort(addr)
 			if err != nil {
@@ -207,7 +210,10 @@ func newNodes(c *cluster.Cluster) nodes {
 			return c.DialNode(ctx, id, alpnHTTP)
 		},
 		MaxIdleConnsPerHost: 16, IdleConnTimeout: time.Minute, ResponseHeaderTimeout: time.Minute,
-	}}
+	}
+	patient := t.Clone()
+	patient.ResponseHeaderTimeout = 0
+	return nodes{t, patient}
 }
 
 func (n nodes) Node(fsm.NodeID) http.RoundTripper { return n.transport }

@@ -80,7 +80,11 @@ func (b blobs) give(ctx context.Context, id fsm.NodeID, have fsm.Blob) error {
 		return err
 	}
 	defer func() { _ = f.Close() }()
-	req, err := http.NewRequestWithContext(ctx, http.MethodPut, "http://"+string(id)+b.at(have.Digest), f)
+	return b.send(ctx, id, have.Digest, f, size)
+}
+
+func (b blobs) send(ctx context.Context, id fsm.NodeID, digest string, from io.Reader, size int64) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPut, "http://"+string(id)+b.at(digest), from)
 	if err != nil {
 		return err
 	}

@@ -72,6 +72,8 @@ func runNode(ctx context.Context, cfg nodeConfig, log *slog.Logger) error {
 	work.start("leader", n.lead)
 	work.start("copies", n.copier.Run)
 	work.start("old logs", n.expireLogs)
+	scrubber := scrubber{n.stores(), leaderDesk{leaders{n.cluster}, n.nodes}, n.cfg.scrubEvery, n.cfg.repairBytes / 4, n.log.With("part", "scrub")}
+	work.start("scrub", scrubber.run)
 	if n.publisher != nil {
 		work.start("RabbitMQ", n.publisher.Run)
 	}
@@ -266,7 +268,7 @@ func (n *node) buildAPI(leave context.CancelFunc) error {
 		Check: func(c fsm.Commit) error { return agent.CheckCommit(c, n.cfg.protocols) },
 	}, api.Deps{
 		State: n.replica, Proposer: n.proposer, Cluster: v, Transport: n.nodes, Logs: n.logs(),
-		Explainer: explainer{n.dispatcher}, Bundles: bundles{n.bundles}, Blobs: n.blobs, Sealed: n.sealed, Copies: n.copier, Sealer: n.secrets, Auth: n.auth,
+		Explainer: explainer{n.dispatcher}, Bundles: bundles{n.bundles}, Blobs: n.blobs, Sealed: n.sealed, Giver: newGiver(n.stores(), n.cfg.repairBytes), Copies: n.copier, Sealer: n.secrets, Auth: n.auth,
 		Hooks: hooks, HooksAnywhere: n.publisher != nil,
 		Metrics: promhttp.HandlerFor(registry, promhttp.HandlerOpts{}),
 	}, n.log.With("part", "api"))
@@ -289,6 +291,7 @@ func (n *node) lead(ctx context.Context) error {
 		}
 		tenure := newStage(ctx, "leader")
 		tenure.start("dispatcher", n.dispatcher.Lead)
+		tenure.start("mender", n.mender().Run)
 		tenure.start("sinks", n.setSinks)
 		if n.publisher != nil {
 			consumer, err := agent.NewConsumer(n.broker, n.proposer, n.log.With("part", "agent"))

@@ -52,6 +52,8 @@ type nodeConfig struct {
 	logLimit, keepLogs       string
 	keepLogsFor              time.Duration
 	copyLogs                 bool
+	repairAfter, scrubEvery  time.Duration
+	repairRate               string
 	keepFiles                string
 	diskHigh, diskLow        string
 	log                      logConfig
@@ -59,6 +61,7 @@ type nodeConfig struct {
 	offered             pipeline.Resources // of cpu, memory and disk; 0 where not given
 	logBytes, keepBytes int64              // of logLimit and keepLogs
 	blobBytes           int64              // of keepFiles
+	repairBytes         int64              // of repairRate, a second
 	marks               runner.Marks       // of diskHigh and diskLow
 }
 
@@ -126,6 +129,9 @@ func (c *nodeConfig) flags(f *pflag.FlagSet) {
 	f.StringVar(&c.keepLogs, "keep-logs", "10Gi", "the `size` of ended jobs' logs that this node keeps, its own and copies of others'")
 	f.DurationVar(&c.keepLogsFor, "keep-logs-for", 30*24*time.Hour, "how long ended jobs' logs are kept after they were last read")
 	f.BoolVar(&c.copyLogs, "copy-logs", true, "have a second node keep a copy of each log, as it is written")
+	f.DurationVar(&c.repairAfter, "repair-after", 10*time.Minute, "how long a node may be away before second copies of what it holds are made on others")
+	f.StringVar(&c.repairRate, "repair-rate", "16Mi", "the `size` that this node sends in a second, at most, to make copies again")
+	f.DurationVar(&c.scrubEvery, "scrub-every", 24*time.Hour, "how often this node compares what it keeps for others with its checksums")
 	f.StringVar(&c.diskHigh, "disk-high", "85%", "how much of the disk may be in use, as a `share` or as a size that stays free, until what was least recently used goes: images, mirrors, caches, old logs")
 	f.StringVar(&c.diskLow, "disk-low", "75%", "how much of the disk may be in use when enough has gone, as a `share` or a size; a node that finds nothing to remove takes no jobs")
 	c.log.flags(f)
@@ -205,6 +211,7 @@ func (c *nodeConfig) sizes() error {
 		{"--log-limit", c.logLimit, &c.logBytes, pipeline.ParseSize},
 		{"--keep-files", c.keepFiles, &c.blobBytes, pipeline.ParseSize},
 		{"--keep-logs", c.keepLogs, &c.keepBytes, pipeline.ParseSize},
+		{"--repair-rate", c.repairRate, &c.repairBytes, pipeline.ParseSize},
 	} {
 		if given.text == "" {
 			continue // for the default

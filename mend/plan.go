@@ -1,0 +1,77 @@
+package mend
+
+import (
+	"slices"
+	"time"
+
+	"github.com/codepr/narwhal/fsm"
+)
+
+// copies is how many nodes are to hold each blob, where there are as many.
+const copies = 2
+
+// Sight is who is there.
+type Sight struct {
+	Alive []fsm.NodeID
+	// Away says since when a node that is said to hold something is not there. One that
+	// has left for good is in neither.
+	Away map[fsm.NodeID]time.Time
+}
+
+// absent are the holders that are not among those who are there.
+func absent(s *fsm.State, alive []fsm.NodeID) map[fsm.NodeID]bool {
+	out := make(map[fsm.NodeID]bool)
+	for _, b := range s.Blobs() {
+		for _, id := range b.Holders {
+			if !slices.Contains(alive, id) {
+				out[id] = true
+			}
+		}
+	}
+	return out
+}
+
+// Task is one copy to be made.
+type Task struct {
+	Ref      fsm.BlobRef
+	Blob     fsm.Blob
+	From, To fsm.NodeID
+}
+
+// Holders are who has the blob once the task is done.
+func (t *Task) Holders(alive []fsm.NodeID) []fsm.NodeID {
+	held := slices.DeleteFunc(slices.Clone(t.Blob.Holders), func(id fsm.NodeID) bool { return !slices.Contains(alive, id) })
+	return append(held, t.To)
+}
+
+// Plan lists the copies that are missing now: of blobs that somebody who is there
+// holds, and too few others. A holder that has been away for less than patience counts:
+// it may come back with what it has. What nobody has who is there can't be helped.
+func Plan(s *fsm.State, see Sight, patience time.Duration, now time.Time) []Task {
+	want := min(copies, len(see.Alive))
+	alive := make(map[fsm.NodeID]bool, len(see.Alive))
+	for _, id := range see.Alive {
+		alive[id] = true
+	}
+	var tasks []Task
+	for ref, b := range s.Blobs() {
+		var here []fsm.NodeID
+		have := 0
+		for _, id := range b.Holders {
+			since, away := see.Away[id]
+			switch {
+			case alive[id]:
+				here = append(here, id)
+				have++
+			case away && now.Sub(since) < patience:
+				have++
+			}
+		}
+		if len(here) == 0 || have >= want {
+			continue
+		}
+		others := slices.DeleteFunc(slices.Clone(see.Alive), func(id fsm.NodeID) bool { return slices.Contains(here, id) })
+		tasks = append(tasks, Task{Ref: ref, Blob: b, From: here[0], To: fsm.Rank(b.Digest, others)[0]})
+	}
+	return tasks
+}

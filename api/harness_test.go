@@ -375,7 +375,7 @@ func (s sealed) Read(ctx context.Context, b fsm.Blob, offset int64) (*joblog.Rea
 type giver struct{ n *node }
 
 func (g giver) Give(ctx context.Context, _ fsm.BlobKind, digest string, to fsm.NodeID) error {
-	f, _, err := blobs{g.n}.Open(digest)
+	f, _, err := blobs(g).Open(digest)
 	if err != nil {
 		return err
 	}

@@ -88,12 +88,12 @@ steps: [{command: "echo spoken; echo left behind > left"}]
 	check()
 
 	_, archives := files(leader(t, l))
-	rotten := leader(t, l)
 	if len(archives) == 0 {
-		if rotten = holder(); rotten == nil {
+		other := holder()
+		if other == nil {
 			t.Fatal("nobody has the archive")
 		}
-		_, archives = files(rotten)
+		_, archives = files(other)
 	}
 	whole, err := os.ReadFile(archives[0])
 	must(t, err)

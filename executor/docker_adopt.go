@@ -86,7 +86,9 @@ func (d *Docker) Sweep(ctx context.Context, keep func(fsm.AttemptRef) bool) erro
 	for _, c := range found {
 		d.log.Info("remove container that no attempt owns", "container", c.ID[:12], "attempt", c.Labels[labelJob]+"#"+c.Labels[labelAttempt], "names", c.Names)
 	}
+	_, err = d.Networks(ctx) // other narwhals' come and go
 	return errors.Join(
+		err,
 		d.removeAll(ctx, found),
 		d.sweepNetworks(ctx, d.ours(), kept),
 		d.sweepVolumes(ctx, kept),

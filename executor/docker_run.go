@@ -4,8 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/containerd/errdefs"
@@ -22,9 +25,10 @@ const (
 
 // dockerRun is a container that has been started.
 type dockerRun struct {
-	d  *Docker
-	t  Task
-	id string
+	d       *Docker
+	t       Task
+	id      string
+	stopped atomic.Bool // Stop was asked for
 }
 
 // Wait follows the containers to their end, over restarts of the engine, puts what
@@ -56,6 +60,9 @@ func (r *dockerRun) conclude(ctx context.Context) (o fsm.Outcome, err error) {
 	if err != nil {
 		return o, err
 	}
+	if r.stopped.Load() && !supervise.Has(records, supervise.RecordStop) { // there was no room for it
+		records = append(records, supervise.Record{Kind: supervise.RecordStop})
+	}
 	o = r.d.verdict(r.t, records, state)
 	recorded, told := supervise.Outcome(records)
 	if hasBeside(r.t) {
@@ -65,11 +72,25 @@ func (r *dockerRun) conclude(ctx context.Context) (o fsm.Outcome, err error) {
 	}
 	o.LogBytes = logBytes(r.t)
 	if !told || recorded.Status != o.Status || recorded.Cause != o.Cause {
-		if err := supervise.Note(r.t.journal(), supervise.Record{Kind: supervise.RecordEnd, Outcome: &o}); err != nil {
+		if err := r.note(supervise.Record{Kind: supervise.RecordEnd, Outcome: &o}); err != nil {
 			return o, err
 		}
 	}
 	return o, r.clear(ctx)
+}
+
+// note writes to the journal of a job that is over. Where the disk is full, what the
+// job has left makes room: it may be what fills it.
+func (r *dockerRun) note(record supervise.Record) error {
+	err := supervise.Note(r.t.journal(), record)
+	if !errors.Is(err, syscall.ENOSPC) {
+		return err
+	}
+	r.d.log.Warn("the disk is full: removing what the job has left, to note how it ended", "attempt", r.t.Ref.String())
+	return errors.Join(
+		os.RemoveAll(r.t.Workspace), os.RemoveAll(filepath.Join(r.t.Dir, OutDir)),
+		supervise.Note(r.t.journal(), record),
+	)
 }
 
 // clear leaves nothing of the attempt but its folder.
@@ -115,8 +136,9 @@ func (r *dockerRun) end(ctx context.Context) (*container.State, error) {
 // Stop asks the supervisor to end the job. What is there still after grace is killed.
 func (r *dockerRun) Stop(ctx context.Context, grace time.Duration) error {
 	// On the disk first: it tells a stop that was asked for from an engine's that
-	// ends its containers.
-	if err := supervise.Note(r.t.journal(), supervise.Record{Kind: supervise.RecordStop}); err != nil {
+	// ends its containers. A full disk is no reason to let the job run on.
+	r.stopped.Store(true)
+	if err := supervise.Note(r.t.journal(), supervise.Record{Kind: supervise.RecordStop}); err != nil && !errors.Is(err, syscall.ENOSPC) {
 		return fmt.Errorf("stop attempt %s: %w", r.t.Ref, err)
 	}
 	// A little longer than the supervisor's own: it is the one who should do it,

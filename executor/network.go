@@ -91,6 +91,11 @@ func (d *Docker) makeNetwork(ctx context.Context, name string, bits int, options
 		case strings.Contains(err.Error(), "overlap"):
 			used = append(used, subnet)
 		case errdefs.IsConflict(err): // it is there already
+			found, err := d.api.NetworkInspect(ctx, name, network.InspectOptions{})
+			if err != nil {
+				return fmt.Errorf("look for network: %w", err)
+			}
+			d.nets.learn(name, subnets(found.IPAM))
 			return nil
 		default:
 			return fmt.Errorf("create network: %w", err)
@@ -123,8 +128,11 @@ func (n *networks) forget(name string) {
 }
 
 // Networks asks the engine for the subnets of every narwhal's job containers on
-// this machine, and has Local go by them from then on.
+// this machine, and has Local go by them from then on: those of jobs that an earlier
+// narwhal has started are among them. It is called before anybody may connect.
 func (d *Docker) Networks(ctx context.Context) ([]netip.Prefix, error) {
+	d.nets.making.Lock() // what is made meanwhile would be forgotten
+	defer d.nets.making.Unlock()
 	found, err := d.api.NetworkList(ctx, network.ListOptions{Filters: filters.NewArgs(filters.Arg("label", labelCluster))})
 	if err != nil {
 		return nil, fmt.Errorf("list networks: %w", err)

@@ -242,9 +242,16 @@ func (n *node) openWorkshop(id cluster.Identity) error {
 	}, log); err != nil {
 		return err
 	}
-	if docker, ok := n.runner.executor.(*executor.Docker); ok {
-		n.guard.refuse(docker.Local)
+	docker, ok := n.runner.executor.(*executor.Docker)
+	if !ok {
+		return nil
 	}
+	ctx, cancel := context.WithTimeout(context.Background(), enginePatience)
+	defer cancel()
+	if _, err := docker.Networks(ctx); err != nil {
+		return fmt.Errorf("find the networks of jobs, which are kept off narwhal's ports: %w", err)
+	}
+	n.guard.refuse(docker.Local)
 	return nil
 }
 

@@ -131,15 +131,15 @@ func newExecutor(cfg nodeConfig, id cluster.Identity, capacity pipeline.Resource
 	}, log)
 }
 
-// engineFarewell is how long the engine is waited for at the end: one that is busy takes
-// its time, and what it was not told is left until the next start.
-const engineFarewell = 20 * time.Second
+// enginePatience is how long the engine is waited for at the beginning and at the end:
+// one that is busy takes its time, and what it was not told is left until the next start.
+const enginePatience = 20 * time.Second
 
 // Close lets go of the mirrors and the executor, after Run. Jobs that are left to
 // be adopted keep what they run in.
 func (w *workshop) Close() {
 	if docker, ok := w.executor.(*executor.Docker); ok {
-		ctx, cancel := context.WithTimeout(context.Background(), engineFarewell)
+		ctx, cancel := context.WithTimeout(context.Background(), enginePatience)
 		defer cancel()
 		if err := docker.RemoveNetwork(ctx); err != nil {
 			w.log.Warn("leave this node's network in the engine", "error", err)

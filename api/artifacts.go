@@ -22,7 +22,8 @@ type ArtifactList struct {
 	Name      string        `json:"name"`
 	Attempt   int           `json:"attempt"`
 	Artifacts fsm.Artifacts `json:"artifacts"`
-	Files     []Artifact    `json:"files" doc:"In the archive's order, folders left out"`
+	Files     []Artifact    `json:"files" doc:"In the archive's order, folders left out; 10,000 at most"`
+	More      bool          `json:"more,omitempty" doc:"There are more files than these; the archive has them all"`
 }
 
 // Artifact is a file that a job left.
@@ -88,18 +89,27 @@ func (s *Server) listArtifacts(ctx context.Context, in *jobArtifacts) (*struct{ 
 		return nil, err
 	}
 	defer func() { _ = f.Close() }()
-	sum, err := archive.List(ctx, f, archiveLimits)
-	if err != nil {
-		return nil, s.asProblem(fmt.Errorf("list artifacts of job %s: %w", list.Job, err))
-	}
 	list.Files = []Artifact{}
-	for _, e := range sum.Entries {
-		if !e.Mode.IsDir() {
-			list.Files = append(list.Files, Artifact{Path: e.Path, Size: e.Size, Mode: e.Mode.String()})
+	err = archive.Each(ctx, f, archiveLimits, func(e archive.Entry, _ io.Reader) error {
+		if e.Mode.IsDir() {
+			return nil
 		}
+		if len(list.Files) == maxListed {
+			return errListed
+		}
+		list.Files = append(list.Files, Artifact{Path: e.Path, Size: e.Size, Mode: e.Mode.String()})
+		return nil
+	})
+	if list.More = errors.Is(err, errListed); err != nil && !list.More {
+		return nil, s.asProblem(fmt.Errorf("list artifacts of job %s: %w", list.Job, err))
 	}
 	return &struct{ Body ArtifactList }{*list}, nil
 }
+
+// maxListed is how many files a list has at most.
+const maxListed = 10_000
+
+var errListed = errors.New("there are more")
 
 // archiveLimits bound what is read of an archive, which a job has made.
 var archiveLimits = archive.Limits{}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -79,6 +80,21 @@ func TestArtifacts(t *testing.T) {
 	}
 	w.nodes["b"].down = true
 	n.call("GET", "/api/v1/jobs/1.1/artifacts", "").wantProblem(503, api.CodeNodeUnreachable)
+}
+
+// TestManyArtifacts are listed up to a bound, which the list tells of.
+func TestManyArtifacts(t *testing.T) {
+	w := newWorld(t, nil, "a")
+	files := make(map[string]string)
+	for i := range 10_003 {
+		files[strconv.Itoa(i)] = ""
+	}
+	w.leave(job(w.build("many"), 1), "a", time.Time{}, files)
+	var list api.ArtifactList
+	w.nodes["a"].call("GET", "/api/v1/jobs/1.1/artifacts", "").want(200).into(&list)
+	if len(list.Files) != 10_000 || !list.More || list.Artifacts.Files != 10_003 {
+		t.Errorf("%d files listed, more %v, of %d", len(list.Files), list.More, list.Artifacts.Files)
+	}
 }
 
 // report is one of tests that passed and those that failed.

@@ -264,3 +264,24 @@ func FuzzUnpack(f *testing.F) {
 		}
 	})
 }
+
+// TestManyNames: what lists an archive remembers them, and there is a bound to it; what
+// counts them does not.
+func TestManyNames(t *testing.T) {
+	var headers []stdtar.Header
+	for i := range 300 {
+		headers = append(headers, evil(fmt.Sprintf("%d-%s", i, strings.Repeat("n", 1000))))
+	}
+	data := compress(t, rawTar(t, headers...))
+	small := archive.Limits{Names: 200_000}
+	if _, err := archive.List(t.Context(), bytes.NewReader(data), small); !errors.Is(err, archive.ErrTooLarge) || !strings.Contains(err.Error(), "names of") {
+		t.Errorf("listed: %v", err)
+	}
+	files, size, err := archive.Count(t.Context(), bytes.NewReader(data), archive.Limits{})
+	if err != nil || files != 300 || size != 1200 {
+		t.Errorf("counted %d files of %d bytes: %v", files, size, err)
+	}
+	if _, _, err := archive.Count(t.Context(), bytes.NewReader(data[:len(data)-8]), archive.Limits{}); err == nil {
+		t.Error("counted what is torn")
+	}
+}

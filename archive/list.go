@@ -21,6 +21,22 @@ func List(ctx context.Context, r io.Reader, limits Limits) (Summary, error) {
 	return sum, nil
 }
 
+// Count is List without the entries, for an archive that may have very many: it
+// remembers none.
+func Count(ctx context.Context, r io.Reader, limits Limits) (files int, bytes int64, err error) {
+	err = each(ctx, r, limits, func(e Entry, _ io.Reader) error {
+		if !e.Mode.IsDir() {
+			files++
+			bytes += e.Size
+		}
+		return nil
+	})
+	if err != nil {
+		return 0, 0, fmt.Errorf("count archive: %w", err)
+	}
+	return files, bytes, nil
+}
+
 // Each gives visit each entry of an archive with its bytes, which visit may leave
 // unread and may not keep.
 func Each(ctx context.Context, r io.Reader, limits Limits, visit func(Entry, io.Reader) error) error {

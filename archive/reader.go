@@ -19,6 +19,7 @@ import (
 type Limits struct {
 	Bytes   int64 // of the files; default: 64 GiB
 	Entries int   // default: 1,000,000
+	Names   int64 // bytes of all names, with where links lead; default: 256 MiB
 	// Ratio is how many bytes one byte of the archive may become, once there are
 	// 64 MiB. Default: 1,000.
 	Ratio int64
@@ -27,6 +28,7 @@ type Limits struct {
 func (l Limits) filled() Limits {
 	l.Bytes = cmp.Or(l.Bytes, 64<<30)
 	l.Entries = cmp.Or(l.Entries, 1_000_000)
+	l.Names = cmp.Or(l.Names, 256<<20)
 	l.Ratio = cmp.Or(l.Ratio, 1_000)
 	return l
 }
@@ -47,6 +49,7 @@ type reader struct {
 	limits  Limits
 	packed  atomic.Int64 // bytes of the archive so far
 	bytes   int64        // of files so far
+	names   int64        // bytes of names so far
 	count   int
 }
 
@@ -109,6 +112,9 @@ func (r *reader) next() (Entry, error) {
 	e, err := entryOf(h)
 	if err != nil {
 		return Entry{}, err
+	}
+	if r.names += int64(len(e.Path) + len(e.Link)); r.names > r.limits.Names {
+		return Entry{}, fmt.Errorf("%w: the names of %d entries have more than %d bytes, which is the limit", ErrTooLarge, r.count, r.limits.Names)
 	}
 	if e.Size > r.limits.Bytes-r.bytes {
 		return Entry{}, fmt.Errorf("%w: %q has %d bytes after %d in %d entries, and the limit is %d bytes",

@@ -90,14 +90,14 @@ func (k *keeper) storeArtifacts(ctx context.Context, t executor.Task, say say) (
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
 	// The job may have written it itself: it is read to its end before others get it.
-	sum, err := archive.List(ctx, f, archive.Limits{Bytes: limit * unpackedRatio})
+	files, bytes, err := archive.Count(ctx, f, archive.Limits{Bytes: limit * unpackedRatio})
 	if err != nil {
 		return a, err
 	}
 	if _, err := f.Seek(0, io.SeekStart); err != nil {
 		return a, err
 	}
-	a = fsm.Artifacts{Files: sum.Files, Bytes: sum.Bytes}
+	a = fsm.Artifacts{Files: files, Bytes: bytes}
 	if expire := t.Work.Spec.Artifacts.ExpireIn; expire > 0 {
 		a.ExpireAt = k.now().Add(expire)
 	}

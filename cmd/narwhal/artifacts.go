@@ -43,6 +43,9 @@ func artifactsList() *cobra.Command {
 			for _, f := range list.Files {
 				row(w, f.Size, f.Mode, f.Path)
 			}
+			if list.More {
+				row(w, "…", "", fmt.Sprintf("%d files in all: narwhal artifacts get %s", list.Artifacts.Files, id))
+			}
 		})
 	}))
 }

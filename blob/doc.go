@@ -4,8 +4,8 @@
 //
 // Invariants: a blob's name is the SHA-256 of its bytes, and none is taken in under
 // a name that its bytes don't have. One is in the store whole or not at all, also
-// after a loss of power. None that was used within the last hour, or is pinned, goes
-// to make room.
+// after a loss of power. None that was used within Config.Floor, or is pinned, goes to make
+// room.
 //
 // Disks lie: Verify reads a blob again, and one whose bytes have changed is
 // dropped, so that it is fetched from another node the next time.

@@ -96,7 +96,7 @@ func atLeastBlock(bytes int64) int64 { return max(bytes, 4<<10) }
 // bytes. Under mu.
 func (s *Store) drop(list []Info, bytes int64, keep string) (freed int64, err error) {
 	for _, b := range list {
-		if freed >= bytes || time.Since(b.UsedAt) < kept+noted {
+		if freed >= bytes || time.Since(b.UsedAt) < s.cfg.Floor+s.noted() {
 			break
 		}
 		if b.Digest == keep || s.pinned[b.Digest] > 0 {

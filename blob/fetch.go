@@ -12,7 +12,7 @@ import (
 // Path gives the blob's file, to be read only. Where it is not here, or not with
 // the blob's size (zero for any), it is fetched from one of its holders; callers
 // that want the same one share the transfer. Pin the blob where the file is needed
-// for longer than an hour.
+// for longer than Config.Floor.
 func (s *Store) Path(ctx context.Context, b fsm.Blob) (string, error) {
 	if b.Size > 0 {
 		if err := s.measure(b); err != nil {

@@ -43,6 +43,9 @@ type Config struct {
 	// Budget is how many bytes are kept. The least recently used go first.
 	// Default: 10 GiB.
 	Budget int64
+	// Floor is how long a blob is safe from eviction after its last use, whatever the
+	// budget: so long it is at least there for who has just asked for it. Default: 1 min.
+	Floor time.Duration
 	// Limit is how many bytes one that is fetched may have. Default: 1 GiB.
 	Limit int64
 	// Fetch reads a blob from a node that holds it: ErrNotFound where that node
@@ -61,20 +64,13 @@ type Store struct {
 	bytes  int64          // of all, or more: a blob that came twice or went counts until the next eviction
 }
 
-const (
-	// kept is how long a blob is safe from eviction after its last use: what waits
-	// for its turn needs it.
-	kept = time.Hour
-	// noted is how old a use may be that is not noted again.
-	noted = kept / 2
-)
-
 var digestPattern = regexp.MustCompile(`^[0-9a-f]{64}$`)
 
 // Open readies the folder and throws away what a crash left half written.
 func Open(cfg Config, log *slog.Logger) (*Store, error) {
 	cfg.Budget = cmp.Or(cfg.Budget, 10<<30)
 	cfg.Limit = cmp.Or(cfg.Limit, 1<<30)
+	cfg.Floor = cmp.Or(cfg.Floor, time.Minute)
 	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("open blobs: %w", err)
 	}
@@ -227,7 +223,7 @@ func (s *Store) Remove(digest string) error {
 type Info struct {
 	Digest string
 	Size   int64     // bytes
-	UsedAt time.Time // half an hour behind at most
+	UsedAt time.Time // half of Config.Floor behind at most
 }
 
 // List gives all blobs that are here, the least recently used first.
@@ -250,7 +246,7 @@ func (s *Store) use(digest string) bool {
 	defer s.mu.Unlock()
 	info, err := os.Lstat(s.path(digest))
 	now := time.Now()
-	if err == nil && now.Sub(info.ModTime()).Abs() > noted {
+	if err == nil && now.Sub(info.ModTime()).Abs() > s.noted() {
 		err = os.Chtimes(s.path(digest), now, now)
 	}
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
@@ -258,6 +254,9 @@ func (s *Store) use(digest string) bool {
 	}
 	return !errors.Is(err, os.ErrNotExist)
 }
+
+// noted is how old a use may be that is not noted again.
+func (s *Store) noted() time.Duration { return s.cfg.Floor / 2 }
 
 func (s *Store) digestOf(name string) (string, bool) {
 	digest, ok := strings.CutSuffix(name, s.cfg.Suffix)

@@ -287,6 +287,38 @@ func TestFree(t *testing.T) {
 		t.Errorf("freed %d, %v; left are %v", freed, err, names(t, dir))
 	}
 	if freed, err := s.Free(1 << 40); err != nil || freed != 10 || !s.Has(d[0]) {
-		t.Errorf("freed %d, %v: what was used within the hour stays", freed, err)
+		t.Errorf("freed %d, %v: what was just used stays", freed, err)
+	}
+}
+
+// TestBudgetHoldsSoon: a busy node must not fill its disk for hours before it begins to
+// drop what was used a while ago.
+func TestBudgetHoldsSoon(t *testing.T) {
+	dir := t.TempDir()
+	s, err := blob.Open(blob.Config{Dir: dir, Budget: 20 << 10}, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var digests []string
+	for i := range 4 {
+		digest, _, err := s.Put(t.Context(), bytes.NewReader(bytes.Repeat([]byte{byte(i)}, 9<<10)), 1<<20)
+		if err != nil {
+			t.Fatal(err)
+		}
+		digests = append(digests, digest)
+		if i < 3 { // the last one but one was used just now
+			at := time.Now().Add(time.Duration(i-4) * time.Minute)
+			if i == 2 {
+				at = time.Now()
+			}
+			if err := os.Chtimes(filepath.Join(dir, digest), at, at); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	for i, want := range []bool{false, false, true, true} {
+		if s.Has(digests[i]) != want {
+			t.Errorf("blob %d is there: %v", i, !want)
+		}
 	}
 }

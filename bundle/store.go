@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"log/slog"
+	"time"
 
 	"github.com/codepr/narwhal/blob"
 	"github.com/codepr/narwhal/fsm"
@@ -33,7 +34,7 @@ type Store struct{ *blob.Store }
 
 // Open readies the folder and throws away what a crash left half written.
 func Open(cfg Config, log *slog.Logger) (*Store, error) {
-	s, err := blob.Open(blob.Config{Dir: cfg.Dir, Suffix: ".bundle", Budget: cfg.Budget, Limit: cfg.Limit, Fetch: cfg.Fetch}, log)
+	s, err := blob.Open(blob.Config{Dir: cfg.Dir, Suffix: ".bundle", Floor: time.Hour, Budget: cfg.Budget, Limit: cfg.Limit, Fetch: cfg.Fetch}, log)
 	if err != nil {
 		return nil, err
 	}

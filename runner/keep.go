@@ -23,7 +23,7 @@ type Blobs interface {
 	// Put stores what r brings, durably, up to limit bytes.
 	Put(ctx context.Context, r io.Reader, limit int64) (digest string, size int64, err error)
 	// Path gives a blob's file, fetched from a holder where it isn't here. It is safe
-	// from eviction for an hour. ErrNoBlob where no holder has it any more.
+	// from eviction for a minute. ErrNoBlob where no holder has it any more.
 	Path(ctx context.Context, b fsm.Blob) (string, error)
 	// Copy has one more node hold a blob of this one, and names it: none where there
 	// is no other.

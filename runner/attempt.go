@@ -233,7 +233,7 @@ func (r *Runner) startAnew(a *attempt, words *words) (fsm.Outcome, error) {
 	}
 	r.mu.Unlock()
 	words.say("narwhal was restarted on this node (start %d) before the job began", r.cfg.Node.Incarnation)
-	if err := os.RemoveAll(r.workspace(a.ref)); err != nil {
+	if err := removeTree(r.workspace(a.ref), r.trash()); err != nil {
 		return fsm.Outcome{}, fmt.Errorf("clear workspace: %w", err)
 	}
 	return r.runJob(a, words)

@@ -131,7 +131,7 @@ func (r *Runner) keptLogs(ctx context.Context) (kept []keptLog, err error) {
 }
 
 func (r *Runner) remove(path string) {
-	if err := os.RemoveAll(path); err != nil {
+	if err := removeTree(path, r.trash()); err != nil {
 		r.log.Warn("remove leftovers", "path", path, "error", err)
 	}
 }

@@ -136,6 +136,9 @@ func (r *Runner) Run(ctx context.Context) error {
 	var streams errgroup.Group
 	streams.Go(func() error { return r.cfg.Leader.Run(outer, r.session) })
 
+	if err := removeTree(r.trash(), r.trash()+".old"); err != nil { // a crash has left it
+		r.log.Warn("remove leftovers", "error", err)
+	}
 	r.adopt(outer)
 	r.handOver()
 	g, gctx := errgroup.WithContext(ctx)

@@ -25,6 +25,9 @@ func (r *Runner) dir(ref fsm.AttemptRef) string {
 	return filepath.Join(r.cfg.Dir, "attempts", fmt.Sprintf("%s-%d", ref.Job, ref.N))
 }
 
+// trash is where what is being removed lies for a moment.
+func (r *Runner) trash() string { return filepath.Join(r.cfg.Dir, "trash") }
+
 // What there is in an attempt's folder, besides what package executor puts there.
 const (
 	workspaceDir = "src" // the checkout

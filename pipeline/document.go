@@ -12,27 +12,28 @@ import (
 	"gopkg.in/yaml.v3"
 )
 
-// readDocument gives the root of the one YAML document in data, measured and
-// safe to walk: no alias leads back into itself, and written out in full it
+// readDocument gives the root of the one YAML document in data, and what each of
+// its anchors measures. It is safe to walk: no alias leads back into itself, and written out in full it
 // stays within maxNodes, maxExpanded and maxDepth.
 //
 // yaml.v3 keeps aliases as pointers in a Node tree, so decoding itself costs no
 // more than the file's own size allows (about 130 MB at worst for 1 MiB, freed
 // at once). Decoding into Go values would multiply; nothing here does.
-func readDocument(name string, data []byte) (*yaml.Node, Errors) {
+func readDocument(name string, data []byte) (*yaml.Node, map[*yaml.Node]measure, Errors) {
 	if e := checkBytes(data); e != nil {
 		e.File = name
-		return nil, Errors{*e}
+		return nil, nil, Errors{*e}
 	}
 	root, e := decodeOne(data)
+	var anchors map[*yaml.Node]measure
 	if e == nil {
-		e = measureAll(root)
+		anchors, e = measureAll(root)
 	}
 	if e != nil {
 		e.File = name
-		return nil, Errors{*e}
+		return nil, nil, Errors{*e}
 	}
-	return root, nil
+	return root, anchors, nil
 }
 
 // checkBytes tells what the YAML reader would refuse without saying where.
@@ -173,10 +174,10 @@ type measurer struct {
 	err  *Error                 // the first limit broken; all stops then
 }
 
-func measureAll(root *yaml.Node) *Error {
+func measureAll(root *yaml.Node) (map[*yaml.Node]measure, *Error) {
 	m := measurer{done: map[*yaml.Node]measure{}, open: map[*yaml.Node]bool{}}
 	m.node(root, 1)
-	return m.err
+	return m.done, m.err
 }
 
 func (m *measurer) node(n *yaml.Node, level int) measure {

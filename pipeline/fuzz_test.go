@@ -39,6 +39,11 @@ func FuzzRead(f *testing.F) {
 		}
 		f.Add(data)
 	}
+	for _, file := range multipliers() {
+		if len(file) < 10<<10 {
+			f.Add([]byte(file))
+		}
+	}
 	f.Fuzz(func(t *testing.T, data []byte) {
 		file, err := Read("narwhal.yml", data, Options{})
 		again, err2 := Read("narwhal.yml", data, Options{})
@@ -60,7 +65,41 @@ func FuzzRead(f *testing.F) {
 				continue
 			}
 			checkPlan(t, p)
+			if n := values(reflect.ValueOf(p)); n > mostValues {
+				t.Fatalf("%d bytes of a file made a plan of %d values", len(data), n)
+			}
 			_ = p.String()
 		}
 	})
+}
+
+// mostValues is above what Read lets a file have written out: a plan has the needs of
+// each job by the names of all that a matrix makes, and the variables of inputs and
+// matrices, beside that.
+const mostValues = maxPlanNodes + maxJobs*(maxJobs+2*(maxInputs+maxMatrixKeys)+100)
+
+// values counts what is set in a value, keys included.
+func values(v reflect.Value) (n int) {
+	switch v.Kind() {
+	case reflect.Pointer:
+		return values(v.Elem()) // of nil there is none
+	case reflect.Struct:
+		for i := range v.NumField() {
+			n += values(v.Field(i))
+		}
+	case reflect.Slice:
+		for i := range v.Len() {
+			n += values(v.Index(i))
+		}
+	case reflect.Map:
+		for it := v.MapRange(); it.Next(); {
+			n += 2
+		}
+	case reflect.Invalid:
+	default:
+		if !v.IsZero() {
+			n = 1
+		}
+	}
+	return n
 }

@@ -215,6 +215,8 @@ func multipliers() map[string]string {
 	for i := range maxInputs {
 		fmt.Fprintf(&inputs, "i%d: {default: %s}, ", i, strings.Repeat("x", 4000))
 	}
+	aliases := "x-env: &env {A" + strings.ReplaceAll(names(800), ",", ": , A") + ": }\nx-step: &s {command: x, env: *env}\njobs:\n  a:\n" +
+		"    matrix: {a: [" + names(16) + "], b: [" + names(16) + "]}\n    steps: [" + strings.Repeat("*s, ", 55) + "]\n"
 	globs := strings.Repeat(`"*a*a*a*a*a*a*a*a*b", `, 90)
 	return map[string]string{
 		"one value, many times": "env: {A: " + value + "}\nname: a\nsteps: [{command: x, env: {B: \"" + strings.Repeat("${A}", 200000) + "\"}}]",
@@ -236,6 +238,7 @@ func multipliers() map[string]string {
 		"many inputs":            "inputs: {" + strings.TrimSuffix(inputs.String(), ", ") + "}\njobs:\n  a: {matrix: {n: [" + names(256) + "]}, steps: [{command: x}]}",
 		"inputs in every job":    "inputs: {a: {default: " + strings.Repeat("x", 4000) + "}, b: {default: " + strings.Repeat("x", 4000) + "}}\njobs:\n  a: {matrix: {n: [" + names(256) + "]}, steps: [{command: x}]}",
 		"many variables":         lines("env:\n", 40000, func(i int) string { return fmt.Sprintf("  A%d: b\n", i) }),
+		"aliases of elsewhere":   aliases,
 		"variables in all steps": strings.TrimSuffix(lines("env: {A: "+value+"}\nsteps:\n", 900, func(int) string { return "- {command: x, env: {B: \"${A}\", C: \"${A}\"}}\n" }), fine),
 	}
 }

@@ -27,6 +27,8 @@ type reader struct {
 	found  Errors
 	known  map[Error]bool // what is in found
 	warned Errors
+	// anchors are the sizes of what has an anchor, wherever in the file it stands.
+	anchors map[*yaml.Node]measure
 	// scope is what ${…} may name where the reader is; nil where nothing is
 	// replaced.
 	scope   *scope

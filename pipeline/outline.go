@@ -125,7 +125,7 @@ func (r *reader) body(e entry) *body {
 // fits sees that the file stays within its limits with each job's defaults and
 // matrix written out: Plan's work and memory follow from that.
 func (r *reader) fits(f *File) bool {
-	m := measurer{done: map[*yaml.Node]measure{}, open: map[*yaml.Node]bool{}}
+	m := measurer{done: r.anchors, open: map[*yaml.Node]bool{}}
 	of := func(all []entry) (sum measure) {
 		for _, e := range all {
 			one := m.node(e.value, 1)

@@ -34,11 +34,11 @@ func Read(name string, data []byte, opts Options) (*File, error) {
 	if name == "" {
 		name = "narwhal.yml"
 	}
-	root, errs := readDocument(name, data)
+	root, anchors, errs := readDocument(name, data)
 	if len(errs) > 0 {
 		return nil, errs
 	}
-	r := reader{file: name, budget: maxExpanded}
+	r := reader{file: name, anchors: anchors, budget: maxExpanded}
 	f := r.outline(root, opts)
 	if !r.full() {
 		r.check(f)

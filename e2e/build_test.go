@@ -2,7 +2,9 @@ package e2e
 
 import (
 	"context"
+	"encoding/hex"
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"strconv"
 	"strings"
@@ -26,6 +28,7 @@ func TestBuild(t *testing.T) {
 		"a step fails":      stepFails,
 		"timeout":           timeout,
 		"broken file":       brokenFile,
+		"large files":       largeFiles,
 		"no file":           noFile,
 		"YAML bomb":         yamlBomb,
 		"no checkout":       cloneSkip,
@@ -74,6 +77,47 @@ jobs:
 	}
 	if steps := job(t, b, "test").Attempts[0].Steps; len(steps) != 2 || steps[0].Name != "first" || steps[1].Status != fsm.Passed {
 		t.Errorf("job test tells of the steps %+v", steps)
+	}
+}
+
+// largeFiles builds a matrix of 256 jobs, all of which are skipped to be quick, beside
+// scripts of 250 KB; and is told what can't be built.
+func largeFiles(t *testing.T, l *lab.Lab) {
+	c, r, ran := anyNode(t, l), repository(t), newLedger(t)
+	var script strings.Builder
+	for i := range 8000 {
+		if i%2000 == 0 {
+			script.WriteString("      - command: |\n")
+		}
+		fmt.Fprintf(&script, "          : this is line %d of a script\n", i)
+	}
+	b := ended(t, c, trigger(t, c, r, commit(t, r, ran.file(small+`
+jobs:
+  square:
+    when: {branch: none}
+    matrix:
+      a: [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15]
+      b: [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14]
+    steps:
+`+strings.Repeat("      - {command: 'go test -race -count=1 ./...', env: {LEVEL: debug, TARGET: \"/a/b/c\"}}\n", 12)+`
+  script:
+    steps:
+`+script.String()+`
+      - command: echo done >> LEDGER
+`))).ID)
+	wantStatus(t, b, fsm.Passed)
+	if ran.count(t, "done") != 1 || len(b.Jobs) != 1+240+1 {
+		t.Errorf("the script ran %d times; %d jobs", ran.count(t, "done"), len(b.Jobs))
+	}
+	rng, raw, noise := rand.NewChaCha8([32]byte{}), make([]byte, 60<<10), ""
+	for range 5 {
+		_, _ = rng.Read(raw)
+		noise += "{command: " + hex.EncodeToString(raw) + "}, "
+	}
+	b = ended(t, c, trigger(t, c, r, commit(t, r, "jobs: {noise: {steps: ["+noise+"]}}\n")).ID)
+	wantStatus(t, b, fsm.Errored)
+	if !strings.Contains(b.Reason, "narwhal.yml:1:8: packed for the cluster's log the jobs have") {
+		t.Errorf("of what can't be packed it says %q", b.Reason)
 	}
 }
 

@@ -5,6 +5,8 @@ import (
 	"fmt"
 
 	"github.com/fxamacker/cbor/v2"
+
+	"github.com/codepr/narwhal/pipeline"
 )
 
 // The log's and the snapshots' encoding is CBOR (RFC 8949) in its core
@@ -72,14 +74,43 @@ type rawEntry struct {
 func DecodeEntry(data []byte) ([]Command, error) {
 	var e entry
 	if err := decMode.Unmarshal(data, &e); err != nil {
-		var unknown *cbor.UnknownFieldError
-		if errors.As(err, &unknown) {
+		if isUnknown(err) {
 			return nil, fmt.Errorf("%w (%w)", ErrUpgrade, err)
 		}
 		return nil, fmt.Errorf("decode log entry: %w", err)
+	}
+	for i := range e.Commands {
+		if f := e.Commands[i].FinishAttempt; f != nil {
+			if err := f.Outcome.unpack(); err != nil {
+				return nil, err
+			}
+			shareAll(f.Outcome.Plan)
+		}
 	}
 	if e.Version != entryVersion {
 		return nil, fmt.Errorf("%w (entry version %d, this node reads %d)", ErrUpgrade, e.Version, entryVersion)
 	}
 	return e.Commands, nil
+}
+
+func isUnknown(err error) bool {
+	var unknown *cbor.UnknownFieldError
+	return errors.As(err, &unknown)
+}
+
+// unpack puts a packed plan in its place. Bytes that are none leave none there, which
+// Apply refuses: what one node has made up must not stop them all.
+func (o *Outcome) unpack() error {
+	if o.Packed == nil || o.Plan != nil {
+		return nil
+	}
+	plan, err := pipeline.Unpack(o.Packed)
+	switch {
+	case isUnknown(err):
+		return fmt.Errorf("%w (%w)", ErrUpgrade, err)
+	case err != nil:
+		return nil
+	}
+	o.Plan, o.Packed = plan, nil
+	return nil
 }

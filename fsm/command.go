@@ -86,6 +86,9 @@ type Outcome struct {
 
 	// Plan is what a plan job brings: the build's jobs. Set with Passed only.
 	Plan *pipeline.Pipeline `json:"plan,omitempty"`
+	// Packed is the same in the log where it is large, see pipeline.Pack. Who applies
+	// the entry finds it in Plan.
+	Packed []byte `json:"packed,omitempty"`
 }
 
 // LoseAttempt declares that an attempt's node is gone, or knows nothing of it.

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	iradix "github.com/hashicorp/go-immutable-radix/v2"
+
+	"github.com/codepr/narwhal/pipeline"
 )
 
 // snapshotVersion is the first item of a snapshot. Older ones stay readable:
@@ -124,7 +126,12 @@ func (tx *txn) readAll(decode func(any) error, h *head) error {
 		})
 	}
 	if err == nil {
-		err = readItems(decode, h.Jobs, tx.putJob)
+		var before *pipeline.Job
+		err = readItems(decode, h.Jobs, func(j *Job) { // in the order of their plans
+			share(j.Spec, before)
+			before = j.Spec
+			tx.putJob(j)
+		})
 	}
 	if err == nil {
 		err = readItems(decode, h.Outbox, tx.putTransition)

@@ -8,8 +8,9 @@ import (
 )
 
 // MaxMessage bounds one message, in bytes. Whoever fills messages from a queue
-// stops well before it.
-const MaxMessage = 4 << 20
+// stops well before it. What a node is to run comes in one, scripts included, and a
+// file of 1 MiB may be a single job.
+const MaxMessage = 32 << 20
 
 // codec carries messages as CBOR. It goes by the messages' JSON tags, so that a
 // field's name is written once.

@@ -144,7 +144,12 @@ func TestAtTheLimits(t *testing.T) {
 		{"1000 steps in 200 jobs", build(200, 5), ""},
 		{"1001 steps", build(7, 143), "more than 1000"},
 		{"self", all, "job \"j0\" needs itself"},
-		{"1 MiB of script", "steps:\n- command: |\n" + strings.Repeat("    echo 0123456789abcdef\n", 40000), ""},
+		{"1 MiB of scripts", "steps:\n" + strings.Repeat("- command: |\n"+strings.Repeat("    echo 0123456789abcdef\n", 5000), 8), ""},
+		{"a script of 127 KiB", "steps:\n- commands: [" + strings.Repeat("x", MaxScript-2) + ", x]\n", ""},
+		{"a script that is longer", "steps:\n- commands: [" + strings.Repeat("x", MaxScript-2) + ", xx]\n",
+			"narwhal.yml:2:13: commands: has 130049 bytes: a shell takes at most 130048 (127 KiB)"},
+		{"a service's script that is longer", "services: [{name: a, image: b, command: " + strings.Repeat("x", MaxScript+1) + "}]\nsteps: [{command: x}]\n",
+			"services.command: has 130049 bytes"},
 		{"too many errors", "steps:\n" + strings.Repeat("- {comand: a}\n", 300), "too many errors"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

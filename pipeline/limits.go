@@ -5,6 +5,10 @@ import "time"
 // MaxSize is the most bytes that a file may have.
 const MaxSize = 1 << 20
 
+// MaxScript is the most bytes that the commands of a step may have: a shell gets them
+// as one argument, which is what Linux takes.
+const MaxScript = 127 << 10
+
 const (
 	maxJobs  = 256
 	maxSteps = 1000 // in the whole file

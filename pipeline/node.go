@@ -32,11 +32,11 @@ type reader struct {
 	// scope is what ${…} may name where the reader is; nil where nothing is
 	// replaced.
 	scope   *scope
-	budget  int  // bytes that may still be written in the place of references
-	spent   bool // which has been told
-	globbed int  // work of comparing globs so far
-	deep    int  // variables that are being worked out, each for the one before
-	paths   bool // some when asks for changed paths
+	budget  int        // bytes that may still be written in the place of references
+	spent   *yaml.Node // where they were used up, which has been told
+	globbed int        // work of comparing globs so far
+	deep    int        // variables that are being worked out, each for the one before
+	paths   bool       // some when asks for changed paths
 }
 
 // in reads in a scope.

@@ -15,6 +15,7 @@
 // A file is walked twice by the same code. Read walks it without facts: a value
 // that holds a ${…} is checked for the names in it and otherwise left alone.
 // Plan walks it again, for each job that a matrix makes, with all of them known.
+// Read does so too, for an example of a commit, and only to see how large it gets.
 //
 // Start reading at Read, then plan.go; table.go has every key there is, job.go
 // and step.go read them, scope.go replaces ${…}, node.go is what the file is
@@ -42,6 +43,9 @@ func Read(name string, data []byte, opts Options) (*File, error) {
 	f := r.outline(root, opts)
 	if !r.full() {
 		r.check(f)
+	}
+	if len(r.found) == 0 {
+		r.rehearse(f)
 	}
 	if errs := r.report(); len(errs) > 0 {
 		return nil, errs

@@ -41,18 +41,27 @@ func (f *File) Plan(facts Facts) (Pipeline, error) {
 	if errs := r.report(); len(errs) > 0 {
 		return Pipeline{}, errs
 	}
+	p := r.plan(f, facts, inputs)
+	if errs := r.report(); len(errs) > 0 {
+		return Pipeline{}, errs
+	}
+	if r.measured(f, p, func(most int) int { return most }); len(r.found) > 0 {
+		return Pipeline{}, r.report()
+	}
+	return p, nil
+}
+
+// plan makes a commit's plan, which is whole unless r is full or spent.
+func (r *reader) plan(f *File, facts Facts, inputs map[string]string) Pipeline {
 	base := &scope{facts: facts.variables(), inputs: inputs}
 	p := Pipeline{Name: r.title(f, base)}
 	for _, b := range f.jobs {
 		for _, one := range b.instances {
 			p.Jobs = append(p.Jobs, r.job(f, b, one, base, &facts))
-			if r.full() || r.spent {
-				return Pipeline{}, r.report()
+			if r.full() || r.spent != nil {
+				return p
 			}
 		}
-	}
-	if errs := r.report(); len(errs) > 0 {
-		return Pipeline{}, errs
 	}
 	f.connect(&p)
 	for _, s := range f.Schedules {
@@ -60,7 +69,26 @@ func (f *File) Plan(facts Facts) (Pipeline, error) {
 			p.Schedules = append(p.Schedules, s)
 		}
 	}
-	return p, nil
+	return p
+}
+
+// example is a commit like many, by which Read sees how large a plan gets.
+var example = Facts{
+	Repo: "organization/repository", Commit: "2fd4e1c67a2d28fced849ee1bb76e7391b93eb12", Ref: "refs/heads/main",
+	Branch: "main", Event: "push", Build: "1000",
+}
+
+// rehearse plans an example, so that what is too large is told before there is a
+// commit. Nothing else of it is an error: another commit may be fine.
+func (r *reader) rehearse(f *File) {
+	trial := reader{file: r.file, anchors: r.anchors, budget: maxExpanded}
+	p := trial.plan(f, example, trial.giveInputs(f, example))
+	switch {
+	case trial.spent != nil:
+		r.errorf(trial.spent, "%s", tooLong)
+	case !trial.full():
+		r.measured(f, p, room)
+	}
 }
 
 // title gives the pipeline's name.

@@ -124,12 +124,14 @@ func (r *reader) spend(n *yaml.Node, size int) bool {
 	if r.budget -= size; r.budget >= 0 {
 		return true
 	}
-	if !r.spent {
-		r.spent = true
-		r.errorf(n, "with all ${…} replaced the file is larger than %d MiB", maxExpanded>>20)
+	if r.spent == nil {
+		r.spent = n
+		r.errorf(n, "%s", tooLong)
 	}
 	return false
 }
+
+const tooLong = "with all ${…} replaced the file is larger than 4 MiB"
 
 // value gives what replaces a reference. It answers false and no error where
 // that isn't known yet, or where the error has been noted already.

@@ -84,6 +84,7 @@ func (r *reader) arguments(s *Service, e entry, what string) []string {
 	if !ok {
 		return nil
 	}
+	r.scriptFits(e.value, what, len(line))
 	if strings.Contains(line, "${"+matrixPrefix) || strings.Contains(line, "${"+inputPrefix) {
 		given := make(map[string]string)
 		for name, v := range r.scope.matrix {

@@ -172,12 +172,23 @@ func (r *reader) command(n *yaml.Node, what string) []string {
 		expected = "a string"
 	}
 	var all []string
+	size := -1
 	for _, line := range lines {
 		if s, ok := r.shellText(line, what, expected); ok {
 			all = append(all, s)
+			size += len("\n") + len(s)
 		}
 	}
+	r.scriptFits(n, what, size)
 	return all
+}
+
+// scriptFits sees that a shell can be given what it is to run.
+func (r *reader) scriptFits(n *yaml.Node, what string, size int) {
+	if size > MaxScript {
+		r.errorf(n, "%s: has %d bytes: a shell takes at most %d (%d KiB); put it into a file of the repository, and run that",
+			what, size, MaxScript, MaxScript>>10)
+	}
 }
 
 // shellText reads what a shell runs.

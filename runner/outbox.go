@@ -47,7 +47,7 @@ func (o *outbox) after(id uint64) []link.Report {
 	})
 	next := o.reports[at:]
 	for i, r := range next {
-		if i == maxBatch || (i > 0 && r.Outcome != nil && r.Outcome.Plan != nil) {
+		if i == maxBatch || (i > 0 && r.Outcome != nil && (r.Outcome.Plan != nil || r.Outcome.Packed != nil)) {
 			next = next[:i]
 			break
 		}

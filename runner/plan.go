@@ -7,8 +7,6 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/fxamacker/cbor/v2"
-
 	"github.com/codepr/narwhal/fsm"
 	"github.com/codepr/narwhal/link"
 	"github.com/codepr/narwhal/pipeline"
@@ -17,9 +15,14 @@ import (
 // fileNames are where a repository keeps its file, the first that is there.
 func fileNames() []string { return []string{"narwhal.yml", ".narwhal.yml"} }
 
-// maxPlan keeps a plan, in bytes, well inside one entry of the replicated log,
-// which takes 256 KiB.
-const maxPlan = 192 << 10
+const (
+	// maxPlan keeps a plan, in bytes, well inside one entry of the replicated log,
+	// which takes 256 KiB.
+	maxPlan = pipeline.MaxPacked
+	// maxPlain is the most bytes that travel as they are: packing takes time, and
+	// nodes of older versions can't unpack.
+	maxPlain = 64 << 10
+)
 
 // plan reads the commit's file and makes the build's jobs of it.
 func (r *Runner) plan(a *attempt, words *words) (fsm.Outcome, error) {
@@ -54,8 +57,32 @@ func (r *Runner) plan(a *attempt, words *words) (fsm.Outcome, error) {
 	case err != nil:
 		return errored(err, fsm.CauseConfig), nil
 	}
+	o, err := planned(name, p)
+	if err != nil {
+		return errored(err, fsm.CauseConfig), nil
+	}
 	words.say("%s: %d jobs", name, len(p.Jobs))
-	return fsm.Outcome{Status: fsm.Passed, Plan: &p}, nil
+	return o, nil
+}
+
+// planned is the outcome that brings a plan.
+func planned(name string, p pipeline.Pipeline) (fsm.Outcome, error) {
+	written, err := p.Written()
+	if err != nil {
+		return fsm.Outcome{}, err
+	}
+	if len(written) <= maxPlain {
+		return fsm.Outcome{Status: fsm.Passed, Plan: &p}, nil
+	}
+	packed, err := p.Pack()
+	if err != nil {
+		return fsm.Outcome{}, err
+	}
+	if len(written) > pipeline.MaxWritten || len(packed) > maxPlan { // by what the operator adds
+		return fsm.Outcome{}, fmt.Errorf("%s: its jobs have %d bytes written out and %d packed: at most %d and %d are allowed",
+			name, len(written), len(packed), pipeline.MaxWritten, maxPlan)
+	}
+	return fsm.Outcome{Status: fsm.Passed, Packed: packed}, nil
 }
 
 // errChanged is returned when git can't say what a commit changes.
@@ -82,9 +109,6 @@ func (r *Runner) planOf(a *attempt, name string, data []byte) (pipeline.Pipeline
 		if err := r.cfg.Adjust(&p); err != nil {
 			return none, err
 		}
-	}
-	if encoded, err := cbor.Marshal(p); err != nil || len(encoded) > maxPlan {
-		return none, fmt.Errorf("%s: written out it has %d bytes, the most is %d", name, len(encoded), maxPlan)
 	}
 	return p, nil
 }

@@ -156,7 +156,7 @@ func settle(s state, o fsm.Outcome) (result fsm.Outcome, report bool) {
 		}
 		o.Status, o.Cause, o.Message = fsm.Errored, fsm.CauseNodeLost, "stopped: narwhal was shut down on this node"
 	case fencing:
-		o.Status, o.Cause, o.Plan = fsm.Errored, fsm.CauseNodeLost, nil
+		o.Status, o.Cause, o.Plan, o.Packed = fsm.Errored, fsm.CauseNodeLost, nil, nil
 		o.Message = "fenced: the node could not reach the leader for as long as its lease, and stopped the job itself"
 	}
 	return o, true

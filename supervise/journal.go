@@ -155,7 +155,7 @@ func (r *Record) sound() bool {
 func soundOutcome(o *fsm.Outcome) bool {
 	// A job that runs steps brings no jobs, and which blobs are its own is not for
 	// it to say.
-	o.Plan, o.Artifacts, o.Tests = nil, nil, nil
+	o.Plan, o.Packed, o.Artifacts, o.Tests = nil, nil, nil, nil
 	o.Message = clip(o.Message)
 	o.PeakMemory, o.CPUTime = max(o.PeakMemory, 0), max(o.CPUTime, 0)
 	if len(o.Steps) > maxSteps {

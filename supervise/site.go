@@ -83,16 +83,13 @@ func (s *site) lookShell(name string, env []string) string {
 	return ""
 }
 
-// maxScript is below what Linux takes as one argument of a process.
-const maxScript = 127 << 10
-
 func script(pieces []string) (string, error) {
 	text := strings.Join(pieces, "\n")
 	switch {
 	case strings.ContainsRune(text, 0):
 		return "", fmt.Errorf("its command holds a NUL byte")
-	case len(text) > maxScript:
-		return "", fmt.Errorf("its command is longer than %d KiB: put it into a file of the repository", maxScript>>10)
+	case len(text) > pipeline.MaxScript:
+		return "", fmt.Errorf("its command is longer than %d KiB: put it into a file of the repository", pipeline.MaxScript>>10)
 	}
 	return text, nil
 }

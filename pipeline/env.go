@@ -30,6 +30,10 @@ func (r *reader) env(n *yaml.Node) []*variable {
 			r.errorf(e.at, "env: name %s: use letters, digits and _, the first no digit", quote(e.key))
 			continue
 		}
+		if reserved(e.key) {
+			r.errorf(e.at, "env: %s: %s", short(e.key), reservedHint)
+			continue
+		}
 		if len(e.value.Value) > maxEnvValue {
 			r.errorf(e.value, "env: %s is longer than %d bytes", e.key, maxEnvValue)
 			continue
@@ -53,6 +57,14 @@ func ours(name string) bool {
 	return name == "CI" || name == "NARWHAL" || strings.HasPrefix(name, "NARWHAL_")
 }
 
+// reserved says whether a variable of this name could be mistaken for what a
+// ${matrix.x} or ${inputs.x} of a command reaches the shell as.
+func reserved(name string) bool {
+	return strings.HasPrefix(name, matrixPrefix) || strings.HasPrefix(name, inputPrefix)
+}
+
+const reservedHint = "names that begin with MATRIX_ or INPUT_ are kept for the values of the matrix and the inputs: choose another"
+
 // secrets reads names of secrets, each once.
 func (r *reader) secrets(n *yaml.Node) []string {
 	items, ok := r.items(n, "secrets")
@@ -67,6 +79,8 @@ func (r *reader) secrets(n *yaml.Node) []string {
 			r.errorf(s.at, "secrets: name %s: use letters, digits and _, the first no digit", quote(s.text))
 		case ours(s.text):
 			r.errorf(s.at, "secrets: %s is set by narwhal itself", s.text)
+		case reserved(s.text):
+			r.errorf(s.at, "secrets: %s: %s", s.text, reservedHint)
 		default:
 			all = append(all, s.text)
 		}

@@ -114,3 +114,31 @@ func ownRef(s string) (ref, rest string, ok bool) {
 	}
 	return s[len("${"):end], s[end+1:], true
 }
+
+// expression finds what people write who are used to other systems, ${{ matrix.go }}
+// or ${ matrix.go }, and says what is meant.
+func expression(s string) (wrong, right string) {
+	for i := strings.Index(s, "${"); i >= 0; i = strings.Index(s, "${") {
+		escaped := i > 0 && s[i-1] == '$'
+		s = s[i:]
+		inner := strings.TrimLeft(s[len("${"):], "{")
+		double := len(inner) < len(s)-len("${")
+		name := strings.TrimLeft(inner, " \t")
+		own := strings.HasPrefix(name, "matrix.") || strings.HasPrefix(name, "inputs.")
+		if escaped || !double && (!own || len(name) == len(inner)) {
+			s = s[len("${"):]
+			continue
+		}
+		name, _, _ = strings.Cut(name, "}")
+		wrong, _, _ = strings.Cut(s, "\n")
+		if end := strings.IndexByte(wrong, '}'); end >= 0 {
+			closed := end + 1 + len(wrong[end+1:]) - len(strings.TrimLeft(wrong[end+1:], "}"))
+			wrong = wrong[:closed]
+		}
+		if name = strings.TrimSpace(name); own && !strings.ContainsAny(name, " \t\n") {
+			return wrong, "${" + short(name) + "}"
+		}
+		return wrong, "${matrix.x}, ${inputs.x} or a variable such as $NARWHAL_COMMIT"
+	}
+	return "", ""
+}

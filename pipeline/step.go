@@ -201,6 +201,9 @@ func (r *reader) shellText(n *yaml.Node, what, expected string) (string, bool) {
 		r.errorf(n, "%s: is empty", what)
 		return "", false
 	}
+	if wrong, right := expression(s); wrong != "" {
+		r.warnf(n, "%s: %s: there are no expressions, and no shell knows this: write %s", what, quote(wrong), right)
+	}
 	s, err := shellRefs(s, r.scope.checkOwn)
 	if err != nil {
 		r.errorf(n, "%s: %v", what, err)

@@ -33,8 +33,8 @@ type Job struct {
 	Resources Resources         `json:"resources,omitempty"`
 	// Timeout bounds the whole job; it is never zero.
 	Timeout time.Duration `json:"timeout,omitempty"`
-	// Retry is nil where the file says nothing: image_pull and node_lost are then
-	// tried again twice.
+	// Retry is nil where the file says nothing: image_pull is then tried again
+	// twice, and node_lost once, as it is at most.
 	Retry *Retry `json:"retry,omitempty"`
 	Clone Clone  `json:"clone,omitempty"`
 	// Priority is from -100 to 100; higher goes first.

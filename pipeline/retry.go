@@ -34,6 +34,9 @@ func (r *reader) retry(n *yaml.Node, job bool) *Retry {
 		!slices.Contains(to.When, ClassFailure) && !slices.Contains(to.When, ClassAlways) {
 		r.errorf(n, `retry: "exit_codes" are those of a failure, which is not in "when"`)
 	}
+	if to.Max > 1 && len(to.When) == 1 && to.When[0] == ClassNodeLost {
+		r.warnf(n, "retry: after node_lost a job is tried again once, whatever max says: one that has lost two nodes is not given a third")
+	}
 	return to
 }
 

@@ -1,6 +1,7 @@
 package pipeline
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -110,6 +111,8 @@ func (r *reader) options(n *yaml.Node, what string) []string {
 // Check says what is wrong with a value for this input, or nil.
 func (in Input) Check(value string) error {
 	switch {
+	case in.Required && value == "":
+		return errors.New("it is required, and must not be empty")
 	case len(value) > maxInputValue:
 		return fmt.Errorf("is longer than %d bytes", maxInputValue)
 	case strings.ContainsFunc(value, isControl), strings.ToValidUTF8(value, "") != value:

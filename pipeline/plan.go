@@ -141,7 +141,7 @@ func (r *reader) job(f *File, b *body, one instance, base *scope, facts *Facts) 
 
 // jobIn reads a job in its scope.
 func (r *reader) jobIn(job *Job, f *File, b *body, facts *Facts) {
-	v := r.whenOf(facts, b.settings, f.top.settings)
+	v := r.whenOf(facts, b, b.settings, f.top.settings)
 	job.When, job.Skip = v.When, v.skip
 	read := func() { r.filled(job, f, b, facts) }
 	if job.Skip != "" {

@@ -71,7 +71,7 @@ func (r *reader) step(step *Step, n *yaml.Node, all []entry, facts *Facts) {
 func (r *reader) stepSetting(step *Step, e entry, facts *Facts) {
 	switch e.key {
 	case "when":
-		v := r.when(e.value, facts, false)
+		v := r.when(e.value, facts)
 		step.When, step.Skip = v.When, v.skip
 	case "image":
 		step.Image, _ = r.image(e.value)

@@ -28,32 +28,48 @@ type verdict struct {
 	skip string // why it doesn't run
 }
 
-// whenOf reads the first when there is. Facts are nil while they aren't known.
-func (r *reader) whenOf(facts *Facts, places ...[]entry) verdict {
+// whenOf reads the first when there is of a job. Facts are nil while they aren't known.
+func (r *reader) whenOf(facts *Facts, b *body, places ...[]entry) verdict {
 	for _, all := range places {
 		for _, e := range all {
-			if e.key == "when" {
-				return r.when(e.value, facts, true)
+			if e.key != "when" {
+				continue
 			}
+			conditions, ok := r.conditions(e.value, true)
+			if ok && len(b.needs) == 0 && !slices.ContainsFunc(conditions, func(c condition) bool { return c.success }) {
+				r.warnf(e.at, "when: job %s never runs: it waits for a failure of what it needs, and needs nothing", quote(b.name))
+			}
+			if !ok || facts == nil {
+				return verdict{}
+			}
+			return r.weigh(conditions, *facts)
 		}
 	}
 	return verdict{}
 }
 
-// when reads alternatives and, where facts are known, weighs them. A step can't
-// be manual.
-func (r *reader) when(n *yaml.Node, facts *Facts, job bool) verdict {
+// when reads a step's alternatives and, where facts are known, weighs them.
+func (r *reader) when(n *yaml.Node, facts *Facts) verdict {
+	conditions, ok := r.conditions(n, false)
+	if !ok || facts == nil {
+		return verdict{}
+	}
+	return r.weigh(conditions, *facts)
+}
+
+// conditions reads alternatives; ok is false where there is something wrong with one.
+// A step can't be manual.
+func (r *reader) conditions(n *yaml.Node, job bool) (all []condition, ok bool) {
 	items := []*yaml.Node{n}
 	if n.Kind == yaml.SequenceNode {
-		var ok bool
 		if items, ok = r.items(n, "when"); !ok {
-			return verdict{}
+			return nil, false
 		}
 		if len(items) == 0 {
 			r.errorf(n, "when: is empty: it needs at least one alternative")
+			return nil, false
 		}
 	}
-	var all []condition
 	for _, item := range items {
 		before := len(r.found)
 		c := r.condition(item, job)
@@ -61,10 +77,7 @@ func (r *reader) when(n *yaml.Node, facts *Facts, job bool) verdict {
 			all = append(all, c)
 		}
 	}
-	if facts == nil || len(all) < len(items) {
-		return verdict{}
-	}
-	return r.weigh(all, *facts)
+	return all, len(all) == len(items)
 }
 
 // weigh joins the alternatives that fit: any of them is enough.

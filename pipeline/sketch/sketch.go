@@ -45,7 +45,11 @@ func File(root fs.FS) []byte {
 	for _, j := range jobs {
 		j.write(&b)
 	}
-	b.WriteString(tail)
+	var names []string
+	for _, j := range jobs {
+		names = append(names, j.name)
+	}
+	fmt.Fprintf(&b, tail, strings.Join(names, ", "))
 	return []byte(b.String())
 }
 
@@ -60,10 +64,12 @@ jobs:
 `
 
 const tail = `
-  # A job that only runs on main, once the others have passed:
+  # A job that only runs on main, once the others have passed. Its group is its own, so
+  # that a new push doesn't end it halfway: the next one waits.
   # deploy:
-  #   needs: [NAME]
+  #   needs: [%s]
   #   when: {event: push, branch: main}
+  #   concurrency: {group: "${NARWHAL_REPO}/deploy"}
   #   secrets: [DEPLOY_TOKEN]
   #   on_node_loss: fail
   #   steps:

@@ -57,6 +57,26 @@ func TestSketches(t *testing.T) {
 	}
 }
 
+// What the file offers as a deployment is no comment for long: a push must not end it.
+func TestDeployment(t *testing.T) {
+	head, deploy, ok := strings.Cut(string(File(fstest.MapFS{"go.mod": {Data: []byte("module a\n")}, "Cargo.toml": {Data: []byte("[package]\n")}})), "  # deploy:\n")
+	if !ok {
+		t.Fatal("there is no deployment")
+	}
+	f, err := pipeline.Read("narwhal.yml", []byte(head+"  deploy:\n"+strings.ReplaceAll(deploy, "  # ", "  ")), pipeline.Options{})
+	if err != nil || len(f.Warnings) > 0 {
+		t.Fatalf("%v %v", err, f)
+	}
+	p, err := f.Plan(pipeline.Facts{Repo: "acme/api", Ref: "refs/heads/main", Branch: "main", Event: "push"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	job := p.Jobs[len(p.Jobs)-1]
+	if c := job.Concurrency; job.Name != "deploy" || c == nil || c.CancelInProgress || c.PerBuild || c.Group != "acme/api/deploy" || len(job.Needs) != len(p.Jobs)-1 {
+		t.Errorf("its group and needs are %+v, %q", c, job.Needs)
+	}
+}
+
 type reporter interface {
 	Helper()
 	Fatalf(format string, args ...any)

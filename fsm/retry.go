@@ -12,7 +12,9 @@ const (
 	maxRetries    = 2 // of image_pull and checkout each, where the file says nothing
 
 	firstBackoff = 5 * time.Second // and four times as long before the second retry
-	maxBackoff   = 10 * time.Minute
+	mostBackoff  = 10 * time.Minute
+	// maxBackoff is what a file may ask for, and what doubling comes to at most.
+	maxBackoff = 24 * time.Hour
 )
 
 // retry says whether a job whose attempt ended as o is tried again, and after
@@ -70,7 +72,7 @@ func retryAsAsked(j *Job, r *pipeline.Retry, o *Outcome) (wait time.Duration, ag
 	if r.Backoff == 0 && (o.Cause == CauseImagePull || o.Cause == CauseCheckout) {
 		return defaultBackoff(n), true // at once, it would be no better
 	}
-	return doubled(r.Backoff, n), true
+	return doubled(r.Backoff, n, maxBackoff), true
 }
 
 // covers reports whether r names the class of o.
@@ -87,17 +89,17 @@ func covers(r *pipeline.Retry, o *Outcome) bool {
 	return len(r.When) == 0 || names(r, o.Cause)
 }
 
-func defaultBackoff(n int) time.Duration { return doubled(firstBackoff, 2*n-1) } // 5 s, 20 s
+func defaultBackoff(n int) time.Duration { return doubled(firstBackoff, 2*n-1, mostBackoff) } // 5 s, 20 s
 
-// doubled is backoff before the n-th retry, from 1.
-func doubled(backoff time.Duration, n int) time.Duration {
+// doubled is backoff before the n-th retry, from 1; most is its bound.
+func doubled(backoff time.Duration, n int, most time.Duration) time.Duration {
 	for range n - 1 {
-		if backoff >= maxBackoff {
+		if backoff >= most {
 			break
 		}
 		backoff *= 2
 	}
-	return min(backoff, maxBackoff)
+	return min(backoff, most)
 }
 
 // tries counts the attempts that began; one that never did is none.

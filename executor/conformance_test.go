@@ -91,9 +91,11 @@ func theEnvironment(t *testing.T, k *kit) {
 	spec := task.Work.Spec
 	spec.Env = map[string]string{"A": "job", "B": "job", "NARWHAL_FENCE_TOKEN": "forged", "SPACES": "a  b\nc=d $HOME"}
 	spec.Steps[1].Env = map[string]string{"B": "step", "NARWHAL_ATTEMPT": "forged"}
+	task.Work.Commit.PullRequest, task.Work.Commit.Base = 7, "main"
 	expect(t, k.run(t, task), fsm.Passed, "", "")
 	got := printed(t, task)
 	for _, line := range []string{
+		"NARWHAL_PULL_REQUEST=7", "NARWHAL_BASE=main",
 		"A=job", "B=job", "B=step", "CI=true", "NARWHAL=true", "NARWHAL_REPO=acme/api", "NARWHAL_COMMIT=" + task.Work.Commit.SHA,
 		"NARWHAL_REF=refs/heads/main", "NARWHAL_BRANCH=main", "NARWHAL_TAG=", "NARWHAL_EVENT=push",
 		"NARWHAL_JOB=" + task.Ref.Job.String(), "NARWHAL_ATTEMPT=1", "NARWHAL_NODE=" + string(k.node), "NARWHAL_URL=http://n1:9797",

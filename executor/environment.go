@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/codepr/narwhal/fsm"
 	"github.com/codepr/narwhal/pipeline"
 	"github.com/codepr/narwhal/supervise"
 )
@@ -14,22 +15,32 @@ import (
 func builtin(t Task) map[string]string {
 	c := t.Work.Commit
 	return map[string]string{
-		"CI":                  "true",
-		"NARWHAL":             "true",
-		"NARWHAL_REPO":        c.Repo,
-		"NARWHAL_COMMIT":      c.SHA,
-		"NARWHAL_REF":         c.Ref,
-		"NARWHAL_BRANCH":      c.Branch(),
-		"NARWHAL_TAG":         c.Tag(),
-		"NARWHAL_EVENT":       string(c.Event),
-		"NARWHAL_BUILD":       strconv.FormatUint(uint64(t.Ref.Job.Build), 10),
-		"NARWHAL_JOB":         t.Ref.Job.String(),
-		"NARWHAL_JOB_NAME":    t.Work.Name,
-		"NARWHAL_ATTEMPT":     strconv.Itoa(t.Ref.N),
-		"NARWHAL_NODE":        string(t.Node),
-		"NARWHAL_NODE_ID":     string(t.Node),
-		"NARWHAL_FENCE_TOKEN": t.Ref.Token.String(),
+		"CI":                   "true",
+		"NARWHAL":              "true",
+		"NARWHAL_REPO":         c.Repo,
+		"NARWHAL_COMMIT":       c.SHA,
+		"NARWHAL_REF":          c.Ref,
+		"NARWHAL_BRANCH":       c.Branch(),
+		"NARWHAL_TAG":          c.Tag(),
+		"NARWHAL_EVENT":        string(c.Event),
+		"NARWHAL_PULL_REQUEST": pullRequest(c),
+		"NARWHAL_BASE":         c.Base,
+		"NARWHAL_BUILD":        strconv.FormatUint(uint64(t.Ref.Job.Build), 10),
+		"NARWHAL_JOB":          t.Ref.Job.String(),
+		"NARWHAL_JOB_NAME":     t.Work.Name,
+		"NARWHAL_ATTEMPT":      strconv.Itoa(t.Ref.N),
+		"NARWHAL_NODE":         string(t.Node),
+		"NARWHAL_NODE_ID":      string(t.Node),
+		"NARWHAL_FENCE_TOKEN":  t.Ref.Token.String(),
 	}
+}
+
+// pullRequest is a pull request's number; empty for any other commit.
+func pullRequest(c fsm.Commit) string {
+	if c.PullRequest == 0 {
+		return ""
+	}
+	return strconv.Itoa(c.PullRequest)
 }
 
 // identity are the variables by which a process is known as an attempt's. They

@@ -57,7 +57,9 @@ type Facts struct {
 	Tag    string // that was pushed, or empty
 	Base   string // the branch that a pull request is for, or empty
 	Event  string // push, tag, pull_request, manual or schedule
-	Build  string // its number
+	// PullRequest is its number, or empty.
+	PullRequest string
+	Build       string // its number
 	// Inputs are those that the starter gave.
 	Inputs map[string]string
 	// Changed are the paths that the commit changes, from the root, with slashes.
@@ -73,6 +75,7 @@ func (f Facts) variables() map[string]string {
 		"CI": "true", "NARWHAL": "true",
 		"NARWHAL_REPO": f.Repo, "NARWHAL_COMMIT": f.Commit, "NARWHAL_REF": f.Ref, "NARWHAL_BRANCH": f.Branch,
 		"NARWHAL_TAG": f.Tag, "NARWHAL_EVENT": f.Event, "NARWHAL_BUILD": f.Build,
+		"NARWHAL_PULL_REQUEST": f.PullRequest, "NARWHAL_BASE": f.Base,
 	}
 }
 

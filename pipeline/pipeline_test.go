@@ -130,7 +130,7 @@ func factsOf(t *testing.T, words string) Facts {
 		case key == "tag":
 			f.Branch, f.Tag, f.Ref, f.Event = "", value, "refs/tags/"+value, "tag"
 		case key == "pr":
-			f.Branch, f.Base, f.Ref, f.Event = "", value, "refs/pull/7/head", "pull_request"
+			f.Branch, f.Base, f.Ref, f.Event, f.PullRequest = "", value, "refs/pull/7/head", "pull_request", "7"
 		case key == "event":
 			f.Event = value
 		case key == "changed":

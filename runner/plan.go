@@ -116,10 +116,14 @@ func (r *Runner) planOf(a *attempt, name string, data []byte) (pipeline.Pipeline
 // factsOf gives what is known of the attempt's commit, but for what it changes.
 func factsOf(a *attempt) pipeline.Facts {
 	c := a.work.Commit
-	return pipeline.Facts{
+	facts := pipeline.Facts{
 		Repo: c.Repo, Commit: c.SHA, Ref: c.Ref, Branch: c.Branch(), Tag: c.Tag(), Base: c.Base,
 		Event: string(c.Event), Build: strconv.FormatUint(uint64(a.ref.Job.Build), 10), Inputs: a.work.Inputs,
 	}
+	if c.PullRequest != 0 {
+		facts.PullRequest = strconv.Itoa(c.PullRequest)
+	}
+	return facts
 }
 
 func (r *Runner) readFile(a *attempt) (name string, data []byte, err error) {

@@ -79,7 +79,8 @@ func (r *reader) scheduleInputs(n *yaml.Node) map[string]string {
 
 // ParseCron reads the cron of a Schedule: minute, hour, day of the month, month
 // and day of the week, or @hourly, @daily, @weekly, @monthly, @yearly. What it
-// gives answers in the zone of the times that it is asked with.
+// gives answers in the zone of the times that it is asked with; see wallClock for the
+// days on which the clocks there change.
 func ParseCron(text string) (cron.Schedule, error) {
 	for _, word := range strings.Fields(text) {
 		switch {
@@ -97,7 +98,7 @@ func ParseCron(text string) (cron.Schedule, error) {
 	if s.Next(time.Date(2024, 1, 1, 0, 0, 0, 0, time.UTC)).IsZero() {
 		return nil, errors.New("there is no such day")
 	}
-	return s, nil
+	return newWallClock(s), nil
 }
 
 var errCron = errors.New(`expected minute, hour, day of the month, month and day of the week, such as "30 3 * * 1-5", or @daily and the like`)

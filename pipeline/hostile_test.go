@@ -282,3 +282,43 @@ func TestMultipliers(t *testing.T) {
 		})
 	}
 }
+
+// TestLongKeys has files whose keys are as long as the file may be: an error shows the
+// beginning of one.
+func TestLongKeys(t *testing.T) {
+	key := strings.Repeat("k", 300_000)
+	for _, file := range []string{
+		"matrix:\n  ? " + key + "\n  : []",
+		"matrix:\n  ? " + key + "\n  : [a, a, {}]",
+		"matrix:\n  ? " + key + "\n  : " + "[" + strings.Repeat("a, ", maxJobs) + "a]",
+		"matrix:\n  include:\n    - ? " + key + "\n      : {}",
+		"env:\n  ? " + key + "\n  : {}",
+		"env:\n  ? " + key + "\n  : " + strings.Repeat("v", maxEnvValue+1),
+		"labels:\n  ? " + key + "\n  : {}",
+		"when:\n  env:\n    ? " + key + "\n    : {}",
+		"when:\n  env:\n    ? " + key + "\n    : x",
+		"schedule:\n  - cron: 0 3 * * *\n    inputs:\n      ? " + key + "\n      : {}",
+		"inputs:\n  ? " + key + "\n  : {}",
+		"secrets: [" + key + ", NARWHAL]",
+		"? " + key + "\n: x",
+	} {
+		text := "jobs:\n  one:\n    " + strings.ReplaceAll(file, "\n", "\n    ") + "\n    steps: [{command: x}]\n"
+		for _, text := range []string{text, file + fine} {
+			if err := failure("narwhal.yml", text); len(err) > 20_000 {
+				t.Errorf("%.40q…: its errors have %d bytes: %.300s…", file, len(err), err)
+			}
+		}
+	}
+}
+
+// failure is what is wrong with a file, when it is read or planned.
+func failure(name, text string) string {
+	f, err := Read(name, []byte(text), Options{})
+	if err == nil {
+		_, err = f.Plan(Facts{})
+	}
+	if err == nil {
+		return ""
+	}
+	return err.Error()
+}

@@ -60,18 +60,18 @@ func (r *reader) matrix(job string, n *yaml.Node) []instance {
 
 func (r *reader) axis(e entry) axis {
 	a := axis{key: e.key}
-	items, ok := r.items(e.value, "matrix."+e.key)
+	items, ok := r.items(e.value, "matrix."+short(e.key))
 	if ok && len(items) == 0 {
-		r.errorf(e.value, "matrix.%s: is empty", e.key)
+		r.errorf(e.value, "matrix.%s: is empty", short(e.key))
 	}
 	if len(items) > maxJobs {
-		r.errorf(e.value, "matrix.%s: %d values: at most %d are allowed", e.key, len(items), maxJobs)
+		r.errorf(e.value, "matrix.%s: %d values: at most %d are allowed", short(e.key), len(items), maxJobs)
 		return a
 	}
 	for _, item := range items {
-		s, ok := r.matrixValue(item, "matrix."+e.key)
+		s, ok := r.matrixValue(item, "matrix."+short(e.key))
 		if ok && slices.Contains(a.values, s) {
-			r.errorf(item, "matrix.%s: %s is there twice", e.key, quote(s))
+			r.errorf(item, "matrix.%s: %s is there twice", short(e.key), quote(s))
 		}
 		a.values = append(a.values, s)
 	}
@@ -106,7 +106,7 @@ func (r *reader) combinations(n *yaml.Node, what string) (all []combination, key
 				seen[e.key] = true
 				keys = append(keys, e.key)
 			}
-			if s, ok := r.matrixValue(e.value, what+"."+e.key); ok {
+			if s, ok := r.matrixValue(e.value, what+"."+short(e.key)); ok {
 				c[e.key] = s
 			}
 		}

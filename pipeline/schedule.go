@@ -67,7 +67,7 @@ func (r *reader) scheduleInputs(n *yaml.Node) map[string]string {
 	all, _ := r.entries(n, "schedule.inputs")
 	var values map[string]string
 	for _, e := range all {
-		if s, ok := r.scalar(e.value, "schedule.inputs."+e.key, "a value"); ok {
+		if s, ok := r.scalar(e.value, "schedule.inputs."+short(e.key), "a value"); ok {
 			if values == nil {
 				values = make(map[string]string)
 			}

@@ -277,7 +277,7 @@ func (r *reader) wishes(n *yaml.Node) []wish {
 	all, _ := r.entries(n, "when.env")
 	var wishes []wish
 	for _, e := range all {
-		w := wish{name: e.key, globs: r.globs(e.value, "when.env."+e.key)}
+		w := wish{name: e.key, globs: r.globs(e.value, "when.env."+short(e.key))}
 		value, ok, err := r.value(r.scope, nil, e.key)
 		if err != nil {
 			r.errorf(e.at, "when.env: %v", err)

@@ -5,7 +5,7 @@ import (
 	"fmt"
 )
 
-// What Apply refuses with. The texts say what to do where there is something.
+// What a command is refused with, by Apply but for ErrTooLarge. The texts say what to do where there is something.
 var (
 	// ErrUpgrade is returned when an entry holds a command or a field that this
 	// version does not know. The node must stop: skipping it would make its state
@@ -38,6 +38,9 @@ var (
 	ErrNotHeld = errors.New("the job does not wait for a person")
 	// ErrNodeBusy is returned when a node that is to be forgotten still has jobs.
 	ErrNodeBusy = errors.New("the node still has jobs placed on it")
+	// ErrTooLarge is returned when a command is larger than a log entry may be: it
+	// was not even proposed.
+	ErrTooLarge = errors.New("the command is larger than a log entry may be (256 KiB)")
 	// ErrInvalid is returned when a command makes no sense: a bug of its proposer.
 	ErrInvalid = errors.New("invalid command")
 )

@@ -27,10 +27,6 @@ const (
 	inFlight = 2
 )
 
-// ErrTooLarge is returned when a command alone is larger than a log entry may
-// be.
-var ErrTooLarge = errors.New("the command is larger than a log entry may be (256 KiB)")
-
 // ErrStopped is returned when the node is going down.
 var ErrStopped = errors.New("the node is shutting down")
 
@@ -70,9 +66,10 @@ func (p *Proposer) Propose(ctx context.Context, c fsm.Command) (fsm.Result, erro
 }
 
 // ProposeAll carries several commands, each on its own merit: what Apply refused
-// stands in the results. The error is the log's.
+// stands in the results, as does fsm.ErrTooLarge. The error is the log's.
 func (p *Proposer) ProposeAll(ctx context.Context, commands []fsm.Command) ([]fsm.Result, error) {
-	waiting := make([]proposal, len(commands))
+	results := make([]fsm.Result, len(commands))
+	waiting := make([]proposal, len(commands)) // without a command where the result is known
 	for i, c := range commands {
 		c.At = p.now().UTC()
 		data, err := fsm.EncodeCommand(c)
@@ -80,11 +77,15 @@ func (p *Proposer) ProposeAll(ctx context.Context, commands []fsm.Command) ([]fs
 			return nil, err
 		}
 		if len(data) > maxEntry {
-			return nil, fmt.Errorf("propose %d bytes: %w", len(data), ErrTooLarge)
+			results[i].Err = fmt.Errorf("propose %d bytes: %w", len(data), fsm.ErrTooLarge)
+			continue
 		}
 		waiting[i] = proposal{command: data, done: make(chan answer, 1)}
 	}
 	for i := range waiting {
+		if waiting[i].command == nil {
+			continue
+		}
 		select {
 		case p.queue <- waiting[i]:
 		case <-p.stopped:
@@ -93,8 +94,10 @@ func (p *Proposer) ProposeAll(ctx context.Context, commands []fsm.Command) ([]fs
 			return nil, ctx.Err()
 		}
 	}
-	results := make([]fsm.Result, len(commands))
 	for i := range waiting {
+		if waiting[i].command == nil {
+			continue
+		}
 		a, err := p.await(ctx, waiting[i])
 		if err != nil {
 			return nil, err

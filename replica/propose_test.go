@@ -112,8 +112,16 @@ func TestEntriesAreBounded(t *testing.T) {
 				t.Errorf("an entry has %d bytes", size)
 			}
 		}
-		if _, err := p.Propose(ctx, addBuild(99, string(make([]byte, maxEntry)))); !errors.Is(err, ErrTooLarge) {
+		if _, err := p.Propose(ctx, addBuild(99, string(make([]byte, maxEntry)))); !errors.Is(err, fsm.ErrTooLarge) {
 			t.Errorf("a command beyond the bound: %v", err)
+		}
+		// It keeps those that it is proposed with from nothing.
+		results, err := p.ProposeAll(ctx, []fsm.Command{addBuild(100, "r"), addBuild(99, string(make([]byte, maxEntry))), addBuild(101, "r")})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if results[0].Err != nil || !errors.Is(results[1].Err, fsm.ErrTooLarge) || results[2].Err != nil || results[2].Build != results[0].Build+1 {
+			t.Errorf("a command beyond the bound among others: %+v", results)
 		}
 	})
 }

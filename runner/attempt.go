@@ -287,7 +287,7 @@ func pause(ctx context.Context, d time.Duration) {
 // been superseded it only records that it is gone.
 func (r *Runner) finish(a *attempt, o fsm.Outcome, words *words) error {
 	r.mu.Lock()
-	result, report := settle(a.state, o)
+	result, report := settle(a.state, fit(o))
 	r.mu.Unlock()
 	if report {
 		words.say("%s", verdict(result))

@@ -117,7 +117,8 @@ func New(cfg Config) (*Runner, error) {
 		if e.Outcome != nil {
 			a.state = ended
 			close(a.done)
-			r.out.put(link.Report{Ref: e.Ref, Outcome: e.Outcome})
+			o := fit(*e.Outcome) // an earlier version's may be too large
+			r.out.put(link.Report{Ref: e.Ref, Outcome: &o})
 		}
 	}
 	return r, nil

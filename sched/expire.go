@@ -14,7 +14,22 @@ const (
 	keepingSlack = 15 * time.Minute
 )
 
+// planTime is how long a plan may take, which has no timeout of its own: its node
+// bounds each of the few fetches that it is made of to minutes.
+const planTime = 2 * time.Hour
+
+// timeout is how long an attempt of the job may run; 0 is any time.
+func timeout(j *fsm.Job) time.Duration {
+	if j.Spec == nil {
+		return planTime
+	}
+	return j.Spec.Timeout
+}
+
 func slack(j *fsm.Job) time.Duration {
+	if j.Spec == nil {
+		return 0
+	}
 	if len(j.Spec.Cache) > 0 || j.Spec.Artifacts != nil {
 		return keepingSlack
 	}
@@ -39,8 +54,9 @@ func (w *Stopwatch) Overdue(s *fsm.State, now time.Time) (expire []fsm.ExpireAtt
 	since := make(map[fsm.AttemptRef]time.Time, len(w.since))
 	for j := range s.AllPlaced() {
 		a, _ := j.Current()
-		if j.Spec == nil || j.Spec.Timeout <= 0 || a.StartedAt.IsZero() {
-			continue // a plan's node bounds it
+		limit := timeout(j)
+		if limit <= 0 || a.StartedAt.IsZero() {
+			continue
 		}
 		ref := j.Ref(a)
 		began, ok := w.since[ref]
@@ -48,13 +64,13 @@ func (w *Stopwatch) Overdue(s *fsm.State, now time.Time) (expire []fsm.ExpireAtt
 			began = now
 		}
 		since[ref] = began
-		over := began.Add(j.Spec.Timeout + slack(j))
+		over := began.Add(limit + slack(j))
 		if over.After(now) {
 			next = earliest(next, over)
 			continue
 		}
 		expire = append(expire, fsm.ExpireAttempt{Ref: ref,
-			Message: fmt.Sprintf("its time of %s was up, and its node has not ended it", j.Spec.Timeout)})
+			Message: fmt.Sprintf("its time of %s was up, and its node has not ended it", limit)})
 	}
 	w.since = since
 	return expire, next

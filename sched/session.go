@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 
 	"golang.org/x/sync/errgroup"
@@ -167,6 +168,9 @@ func (s *session) take(ctx context.Context, reports []link.Report) error {
 		commands[i].StartAttempt = &fsm.StartAttempt{Ref: r.Ref}
 	}
 	results, err := s.proposeAll(ctx, commands)
+	if err == nil {
+		err = s.shrink(ctx, commands, results)
+	}
 	if err != nil {
 		return fmt.Errorf("propose reports of node %s: %w", s.node.ID, err)
 	}
@@ -179,6 +183,41 @@ func (s *session) take(ctx context.Context, reports []link.Report) error {
 	}
 	s.queue(ctx, &link.Down{Acks: acks})
 	return nil
+}
+
+// shrink proposes again, without what makes them large, the outcomes that were too
+// large for the log: their node would report them forever.
+func (s *session) shrink(ctx context.Context, commands []fsm.Command, results []fsm.Result) error {
+	for i := range results {
+		f := commands[i].FinishAttempt
+		if f == nil || !errors.Is(results[i].Err, fsm.ErrTooLarge) {
+			continue
+		}
+		s.d.cfg.Log.Warn("result is too large for the log", "attempt", f.Ref, "node", s.node.ID, "reason", results[i].Err)
+		again, err := s.proposeAll(ctx, []fsm.Command{{FinishAttempt: &fsm.FinishAttempt{Ref: f.Ref, Outcome: unrecorded(f.Outcome)}}})
+		if err != nil {
+			return err
+		}
+		results[i] = again[0]
+	}
+	return nil
+}
+
+// unrecorded stands for an outcome that is too large for the log.
+func unrecorded(o fsm.Outcome) fsm.Outcome {
+	const most = 1000 // bytes of the message that there was
+	how := string(o.Status)
+	if o.Cause != "" {
+		how += " (" + string(o.Cause) + ")"
+	}
+	if o.Message != "" {
+		how += ": " + strings.ToValidUTF8(o.Message[:min(most, len(o.Message))], "")
+	}
+	return fsm.Outcome{
+		Status: fsm.Errored, Cause: fsm.CauseConfig, ExitCode: o.ExitCode, LogBytes: o.LogBytes, PeakMemory: o.PeakMemory, CPUTime: o.CPUTime,
+		Message: "its result is larger than the cluster's log takes at a time (256 KiB), with its messages, steps and test reports, " +
+			"and could not be recorded: it should report less. It ended as " + how,
+	}
 }
 
 func (s *session) queue(ctx context.Context, d *link.Down) {

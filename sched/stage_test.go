@@ -2,6 +2,7 @@ package sched
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"sync"
 	"testing"
@@ -24,9 +25,12 @@ type onlyLog struct {
 	changed chan struct{}
 	left    []fsm.NodeID
 	refusal error // what every proposal is answered with, where set
+	most    int   // bytes of a command
 }
 
-func newOnlyLog() *onlyLog { return &onlyLog{state: fsm.New(), changed: make(chan struct{})} }
+func newOnlyLog() *onlyLog {
+	return &onlyLog{state: fsm.New(), changed: make(chan struct{}), most: 1 << 30}
+}
 
 func (l *onlyLog) Watch() (*fsm.State, <-chan struct{}) {
 	l.mu.Lock()
@@ -46,10 +50,18 @@ func (l *onlyLog) ProposeAll(_ context.Context, commands []fsm.Command) ([]fsm.R
 	if l.refusal != nil {
 		return nil, l.refusal
 	}
+	results := make([]fsm.Result, len(commands))
+	next := l.state
 	for i := range commands {
 		commands[i].At = time.Now()
+		if data, err := fsm.EncodeCommand(commands[i]); err != nil || len(data) > l.most {
+			results[i].Err = errors.Join(err, fsm.ErrTooLarge)
+			continue
+		}
+		var answered []fsm.Result
+		next, answered = fsm.Apply(next, next.Index()+1, commands[i:i+1])
+		results[i] = answered[0]
 	}
-	next, results := fsm.Apply(l.state, l.state.Index()+1, commands)
 	l.state = next
 	close(l.changed)
 	l.changed = make(chan struct{})

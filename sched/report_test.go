@@ -1,0 +1,65 @@
+package sched
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/codepr/narwhal/fsm"
+	"github.com/codepr/narwhal/link"
+)
+
+// A result that the log can't take ends its attempt all the same, and those that
+// came with it count: its node would send them all again forever.
+func TestReportTooLargeForTheLog(t *testing.T) {
+	onStage(t, func(t *testing.T, s *stage) {
+		s.log.most = 256 << 10
+		n := s.dial(hello("n1", 1))
+		n.wish(0)
+		s.push("aaaa")
+		s.push("bbbb")
+		set := n.wish(2)
+		large := fsm.Outcome{Status: fsm.Failed, Cause: fsm.CauseFailure, ExitCode: 3, LogBytes: 70, Message: strings.Repeat("x", 300<<10)}
+		reports := []link.Report{ended(set[0].Ref, large), ended(set[1].Ref, onePlan), {Ref: set[0].Ref, Outcome: &large}}
+		for i := range reports {
+			reports[i].ID = uint64(i + 1)
+		}
+		n.say(&link.Up{Reports: reports})
+		for heard := 0; heard < len(reports); {
+			for _, ack := range n.hear().Acks {
+				if heard++; ack.Stale {
+					t.Errorf("report %d was refused", ack.ID)
+				}
+			}
+		}
+		j := s.job("1.0")
+		if a, _ := j.Current(); j.Status != fsm.Errored || j.Cause != fsm.CauseConfig || a.ExitCode != 3 || a.LogBytes != 70 ||
+			!strings.Contains(j.Message, "failed (failure)") || !strings.Contains(j.Message, "256 KiB") || len(j.Message) > 2000 {
+			t.Errorf("the attempt whose result is too large is %s (%s): %.2000s", j.Status, j.Cause, j.Message)
+		}
+		if j := s.job("2.0"); j.Status != fsm.Passed {
+			t.Errorf("the other one is %s: %s", j.Status, j.Message)
+		}
+	})
+}
+
+// A plan has no timeout of its own: one whose node never tells how it ended does
+// not hold its build up for good.
+func TestPlanThatNeverEnds(t *testing.T) {
+	onStage(t, func(t *testing.T, s *stage) {
+		n := s.dial(hello("n1", 1))
+		n.wish(0)
+		s.push("aaaa")
+		ref := n.wish(1)[0].Ref
+		n.report(link.Report{Ref: ref, Started: true})
+		state, _ := s.log.Watch()
+		w, began := NewStopwatch(), state.Now()
+		if expire, next := w.Overdue(state, began); len(expire) > 0 || !next.Equal(began.Add(2*time.Hour)) {
+			t.Errorf("at once: %v, next %v", expire, next)
+		}
+		expire, _ := w.Overdue(state, began.Add(2*time.Hour))
+		if len(expire) != 1 || expire[0].Ref != ref || !strings.Contains(expire[0].Message, "2h") {
+			t.Errorf("in the end: %+v", expire)
+		}
+	})
+}

@@ -29,7 +29,7 @@ var mayImport = map[string][]string{
 	// The siblings.
 	"cluster": {},                          // gossip + Raft: who is here, who leads, one ordered log
 	"sched":   {"fsm", "pipeline", "link"}, // which job runs where
-	"runner":  {"fsm", "pipeline", "link", "joblog", "executor", "archive", "junit"},
+	"runner":  {"fsm", "pipeline", "link", "joblog", "joblog/mask", "executor", "archive", "junit"},
 	"agent":   {"fsm"},                                           // the forge side: webhooks, RabbitMQ in and out
 	"api":     {"fsm", "pipeline", "joblog", "archive", "junit"}, // REST, live streams, web pages
 
@@ -44,7 +44,7 @@ var mayImport = map[string][]string{
 	"blob":        {"fsm"},                       // a node's store of files, named by what is in them
 	"copies":      {"fsm", "blob", "joblog"},     // second copies of logs, and their seals
 	"mend":        {"fsm"},                       // copies that were lost, made again
-	"junit":       {"fsm"},                       // what JUnit XML reports say. Pure
+	"junit":       {"fsm", "joblog/mask"},        // what JUnit XML reports say. Pure
 	"secret":      {},                            // the cipher and the key of what jobs must keep to themselves
 	"archive":     {},                            // tar and zstd: what a cache or artifacts are packed in
 

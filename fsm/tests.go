@@ -15,8 +15,14 @@ type TestReport struct {
 	// Flaky are those that failed and then passed in the same attempt, the first
 	// MaxFlaky of them.
 	Flaky []TestCase `json:"flaky,omitempty"`
-	// Broken says which reports could not be read, and why.
+	// Broken says what is not in it, and why: reports that could not be read, and
+	// what was left out.
 	Broken []string `json:"broken,omitempty"`
+}
+
+// Counts is the report without a word from the tests, for the reason why.
+func (r *TestReport) Counts(why string) *TestReport {
+	return &TestReport{Passed: r.Passed, Failed: r.Failed, Skipped: r.Skipped, Time: r.Time, Broken: []string{why}}
 }
 
 // TestCase is a test as a report names it.

@@ -45,7 +45,7 @@ func clean(r io.Reader) (*cleaned, error) {
 	case "iso-8859-1", "latin1", "latin-1", "windows-1252": // the last differs in some quotes and dashes
 		c.latin = true
 	default:
-		return nil, fmt.Errorf("its encoding is %.40q: UTF-8 and ISO-8859-1 can be read", declared[1])
+		return nil, fmt.Errorf("its encoding is %q: UTF-8 and ISO-8859-1 can be read", declared[1])
 	}
 	return c, nil
 }

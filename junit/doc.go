@@ -7,6 +7,9 @@
 // cut to what the replicated state can bear. A report that breaks off counts with
 // what it has said until then, and is named in TestReport.Broken.
 //
+// What a report says is shown to people and kept by all voters, so that secrets are
+// taken out of it as it is read, before anything is cut.
+//
 // Characters that XML forbids, which tools copy from a test's output all the
 // same, are read as U+FFFD, and so are bytes that are no UTF-8; unknown entities are
 // left as they are written.

@@ -2,6 +2,7 @@ package junit_test
 
 import (
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -16,6 +17,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/codepr/narwhal/fsm"
+	"github.com/codepr/narwhal/joblog/mask"
 	"github.com/codepr/narwhal/junit"
 )
 
@@ -198,16 +200,45 @@ func TestReports(t *testing.T) {
 	}
 }
 
-func TestMerge(t *testing.T) {
-	a := parse(t, suite(`<testcase name="a" time="1"/><testcase name="b" time="3"><failure/></testcase><testcase name="s"><skipped/></testcase>`))
-	b := parse(t, suite(`<testcase name="c" time="2"/><testcase name="d"><error>x</error></testcase>`))
-	got := junit.Merge(a, b)
-	names := ""
-	for _, c := range slices.Concat(got.Failures, got.Slowest) {
-		names += c.Name
+// TestSecretsAreHidden in all that a report may say, also where a text is cut in the
+// middle of one.
+func TestSecretsAreHidden(t *testing.T) {
+	const token, word = "hunter2&co<secret>", "a-plain-word"
+	xmlToken := strings.NewReplacer("&", "&amp;", "<", "&lt;", ">", "&gt;").Replace(token)
+	key := strings.Repeat("abcdefghijklmnopqrstuv0123456789", 100)
+	long := strings.Repeat("x", fsm.MaxFailureText-100)
+	r := junit.Reports{Secrets: mask.New([]string{token, word, key, "-----BEGIN\nline one\nline two"})}
+	for name, report := range map[string]string{
+		"a.xml": suite(`<testcase classname="c ` + xmlToken + `" name="n ` + xmlToken + `" time="2"><failure message="m ` + xmlToken + `">t ` + xmlToken + `</failure></testcase>`),
+		"b.xml": `<testsuite name="s ` + xmlToken + `"><testcase name="one&#10;-----BEGIN&#10;line one&#10;line two"><error type="` + xmlToken + `"/></testcase>` +
+			`<testcase name="f" time="1"><flakyFailure><![CDATA[` + token[:9] + `]]>` + strings.NewReplacer("&", "&amp;", "<", "&lt;", ">", "&gt;").Replace(token[9:]) + `</flakyFailure></testcase>` +
+			`<failure>` + xmlToken + `</failure></testsuite>`,
+		"c.xml":               suite(`<testcase name="` + long[:240] + key + `"><failure message="` + long + key + `"/></testcase>`),
+		"d.xml":               suite(`<testcase name="d"><failure>` + key + key + key + `</failure></testcase><testcase name="e"><failure>` + long + long + long[:180] + key + `</failure></testcase>`),
+		"e.xml":               `<` + key + `>`,
+		"f.xml":               `<?xml version="1.0" encoding="` + word + `"?><testsuite/>`,
+		"g " + token + ".xml": `<html/>`,
+	} {
+		r.Add(name, strings.NewReader(report))
 	}
-	if got.Passed != 2 || got.Failed != 2 || got.Skipped != 1 || got.Time != 6*time.Second || names != "bdbca" {
-		t.Errorf("%s of %+v", names, got)
+	r.Broken("archive", errors.New("no file "+token))
+	sum := r.Report()
+	data, err := json.MarshalIndent(sum, "", " ")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, shown := range []string{"hunter2", "secret>", "secret\\u003e", key[:32], "line one", "line two", word} {
+		if strings.Contains(string(data), shown) {
+			t.Errorf("it shows %q", shown)
+		}
+	}
+	for _, want := range []string{`"c ***"`, `"n ***"`, `"m ***\nt ***"`, `"one ***"`, "begins with", "g ***.xml"} {
+		if !strings.Contains(string(data), want) {
+			t.Errorf("%s is not there", want)
+		}
+	}
+	if t.Failed() {
+		t.Logf("%s", data)
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/codepr/narwhal/fsm"
+	"github.com/codepr/narwhal/joblog/mask"
 )
 
 // What a report may have at most.
@@ -38,10 +39,11 @@ type testCase struct {
 
 // parser goes through one report.
 type parser struct {
-	xml    *xml.Decoder
-	found  func(testCase) error // is given each test
-	suites []string             // names of the suites that are open
-	depth  int
+	xml     *xml.Decoder
+	secrets *mask.Set
+	found   func(testCase) error // is given each test
+	suites  []string             // names of the suites that are open
+	depth   int
 }
 
 var errTooLong = fmt.Errorf("it is larger than %d bytes", MaxSize)
@@ -61,13 +63,14 @@ func (l *limited) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// parse gives each test of the report to found, whose errors end it.
-func parse(r io.Reader, found func(testCase) error) error {
+// parse gives each test of the report to found, whose errors end it. Secrets are
+// hidden in the tests, but not in the error.
+func parse(r io.Reader, secrets *mask.Set, found func(testCase) error) error {
 	in, err := clean(&limited{r, MaxSize + 1})
 	if err != nil {
 		return err
 	}
-	p := &parser{xml: xml.NewDecoder(&tags{r: in}), found: found}
+	p := &parser{xml: xml.NewDecoder(&tags{r: in}), secrets: secrets, found: found}
 	p.xml.Strict = false
 	p.xml.CharsetReader = func(_ string, in io.Reader) (io.Reader, error) { return in, nil } // it is UTF-8 by now
 	root, err := p.root()
@@ -89,7 +92,7 @@ func (p *parser) root() (xml.StartElement, error) {
 		}
 		if start, ok := token.(xml.StartElement); ok {
 			if name := start.Name.Local; name != "testsuites" && name != "testsuite" {
-				return start, fmt.Errorf("it is no JUnit report: it begins with <%.40s>", name)
+				return start, fmt.Errorf("it is no JUnit report: it begins with <%s>", name)
 			}
 			return start, nil
 		}
@@ -103,7 +106,7 @@ func (p *parser) element(start xml.StartElement) error {
 	}
 	defer func() { p.depth-- }()
 	if start.Name.Local == "testsuite" {
-		p.suites = append(p.suites, attr(start, "name"))
+		p.suites = append(p.suites, p.attr(start, "name"))
 		defer func() { p.suites = p.suites[:len(p.suites)-1] }()
 	}
 	for {
@@ -179,7 +182,7 @@ func (p *parser) suite() string {
 
 // test reads a test to its end.
 func (p *parser) test(start xml.StartElement) error {
-	c := testCase{TestCase: fsm.TestCase{Suite: strings.TrimSpace(attr(start, "classname")), Name: strings.TrimSpace(attr(start, "name"))}}
+	c := testCase{TestCase: fsm.TestCase{Suite: p.attr(start, "classname"), Name: p.attr(start, "name")}}
 	c.Time = seconds(attr(start, "time"))
 	if c.Suite == "" {
 		c.Suite = p.suite()
@@ -228,8 +231,8 @@ func (p *parser) verdict(c *testCase, start xml.StartElement) error {
 
 // text is what a failure says: its message, and its text where that says more.
 func (p *parser) text(start xml.StartElement) (string, error) {
-	message := cut(strings.TrimSpace(attr(start, "message")), fsm.MaxFailureText)
-	var body strings.Builder
+	message := cut(p.attr(start, "message"), fsm.MaxFailureText)
+	body := hidden{stream: p.secrets.Stream(), most: 2 * fsm.MaxFailureText}
 	for depth := 1; depth > 0; {
 		token, err := p.token()
 		if err != nil {
@@ -243,12 +246,12 @@ func (p *parser) text(start xml.StartElement) (string, error) {
 		case xml.EndElement:
 			depth--
 		case xml.CharData:
-			if depth == 1 && body.Len() < 2*fsm.MaxFailureText {
-				body.WriteString(cut(strings.TrimLeft(string(token), "\r\n"), 2*fsm.MaxFailureText))
+			if depth == 1 {
+				body.add(token)
 			}
 		}
 	}
-	text := strings.TrimRight(body.String(), " \t\r\n")
+	text := body.text()
 	switch {
 	case strings.TrimSpace(text) == "":
 		text = message
@@ -256,9 +259,14 @@ func (p *parser) text(start xml.StartElement) (string, error) {
 		text = message + "\n" + text
 	}
 	if text == "" {
-		text = strings.TrimSpace(attr(start, "type"))
+		text = p.attr(start, "type")
 	}
 	return text, nil
+}
+
+// attr is an attribute without the space around it.
+func (p *parser) attr(e xml.StartElement, name string) string {
+	return strings.TrimSpace(hide(p.secrets, attr(e, name)))
 }
 
 func attr(e xml.StartElement, name string) string {

@@ -12,6 +12,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/codepr/narwhal/fsm"
+	"github.com/codepr/narwhal/joblog/mask"
 )
 
 const (
@@ -22,6 +23,9 @@ const (
 
 // Reports sums up the reports of one attempt. Its zero value has none.
 type Reports struct {
+	// Secrets are hidden in all that the sum says; nil hides nothing.
+	Secrets *mask.Set
+
 	sum    fsm.TestReport
 	failed map[[2]string]bool // those that failed; true once one of that name passed
 	broken int
@@ -37,7 +41,7 @@ var errTooMany = fmt.Errorf("there are more than %d tests", MaxTests)
 func (r *Reports) Add(name string, in io.Reader) {
 	r.any = true
 	tests := r.tests
-	err := parse(in, r.found)
+	err := parse(in, r.Secrets, r.found)
 	syntax, isSyntax := errors.AsType[*xml.SyntaxError](err)
 	switch {
 	case errors.Is(err, io.ErrUnexpectedEOF) || isSyntax && syntax.Msg == "unexpected EOF":
@@ -53,7 +57,7 @@ func (r *Reports) Add(name string, in io.Reader) {
 func (r *Reports) Broken(name string, reason error) {
 	r.any = true
 	if r.broken++; r.broken <= maxBroken {
-		r.sum.Broken = append(r.sum.Broken, cut(oneLine(name), maxName)+": "+cut(oneLine(reason.Error()), maxReason))
+		r.sum.Broken = append(r.sum.Broken, cut(oneLine(hide(r.Secrets, name)), maxName)+": "+cut(oneLine(hide(r.Secrets, reason.Error())), maxReason))
 	}
 }
 
@@ -73,7 +77,7 @@ func (r *Reports) Report() *fsm.TestReport {
 // end, with what it has told until then.
 func Parse(in io.Reader) (fsm.TestReport, error) {
 	var r Reports
-	err := parse(in, r.found)
+	err := parse(in, nil, r.found)
 	return r.sum, err
 }
 
@@ -141,23 +145,6 @@ func insert(slowest []fsm.TestCase, c fsm.TestCase) []fsm.TestCase {
 	}
 	slowest = slices.Insert(slowest, i, c)
 	return slowest[:min(len(slowest), fsm.MaxSlowest)]
-}
-
-// Merge sums up two sums, of two jobs say.
-func Merge(a, b fsm.TestReport) fsm.TestReport {
-	sum := fsm.TestReport{Passed: a.Passed + b.Passed, Failed: a.Failed + b.Failed, Skipped: a.Skipped + b.Skipped, Time: a.Time + b.Time}
-	sum.Failures = first(fsm.MaxFailures, a.Failures, b.Failures)
-	sum.Flaky = first(fsm.MaxFlaky, a.Flaky, b.Flaky)
-	sum.Broken = first(maxBroken, a.Broken, b.Broken)
-	for _, c := range slices.Concat(a.Slowest, b.Slowest) {
-		sum.Slowest = insert(sum.Slowest, c)
-	}
-	return sum
-}
-
-func first[T any](n int, a, b []T) []T {
-	all := slices.Concat(a, b)
-	return all[:min(len(all), n)]
 }
 
 // cut shortens a text to n bytes without breaking a character.

@@ -189,7 +189,7 @@ func (r *Runner) checkout(a *attempt, t executor.Task) error {
 // or finds that it is gone.
 func (r *Runner) resume(a *attempt, words *words) (fsm.Outcome, error) {
 	t := r.task(a)
-	if err := r.give(&t); err != nil { // only what has not begun needs them
+	if err := r.give(&t); err != nil { // only what has not begun, and its test reports, need them
 		r.log.Warn("open secrets of adopted attempt", "attempt", a.ref.String(), "error", err)
 	}
 	for deadline := time.Now().Add(r.cfg.Adopt); ; {

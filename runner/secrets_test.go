@@ -1,6 +1,7 @@
 package runner
 
 import (
+	"encoding/json"
 	"errors"
 	"maps"
 	"strings"
@@ -77,6 +78,67 @@ func TestSecrets(t *testing.T) {
 			}
 			n.settled()
 			n.end()
+		})
+	}
+}
+
+// TestSecretsInReports hides them in what tests say, also where another start of the
+// node takes the job's reports; what can't be hidden is not shown at all.
+func TestSecretsInReports(t *testing.T) {
+	for name, c := range map[string]struct {
+		restart bool
+		unseal  bool // which the second start can
+		fork    bool
+		text    string
+	}{
+		"at once":          {unseal: true, text: "*** is wrong"},
+		"after a restart":  {restart: true, unseal: true, text: "*** is wrong"},
+		"with another key": {restart: true},
+		"of a fork":        {restart: true, fork: true, text: "hunter22 is wrong"}, // which it was not given
+	} {
+		t.Run(name, func(t *testing.T) {
+			n := newNode(t)
+			n.adjust = func(c *Config) { unsealing(c); c.LeaveRunning = true }
+			n.start()
+			a := ref(1, 1, 7)
+			wanted := job(a, func(j *pipeline.Job) {
+				j.Secrets, j.Artifacts = []string{"TOKEN"}, &pipeline.Artifacts{JUnit: []string{"*.xml"}}
+			})
+			wanted.Work.Secrets = map[string][]byte{"TOKEN": []byte("acme/api|TOKEN|hunter22")}
+			wanted.Work.Commit.Fork = c.fork
+			n.leader.want(wanted)
+			run := n.m.awaitRun(t, a)
+			w := newKeptWorld(t)
+			w.leave(run.task, executor.JUnitFile, map[string]string{
+				"r.xml":        `<testsuite name="of hunter22"><testcase name="a hunter22"><failure>hunter22 is wrong</failure></testcase></testsuite>`,
+				"hunter22.xml": `none`,
+			})
+			if c.restart {
+				n.end()
+				n.adjust = func(cfg *Config) {
+					if cfg.LeaveRunning = true; c.unseal {
+						unsealing(cfg)
+					}
+				}
+				n.start()
+			}
+			n.m.exit(a, fsm.Outcome{Status: fsm.Failed, Cause: fsm.CauseFailure})
+			r := n.leader.awaitOutcome(t, a).Tests
+			n.settled()
+			n.end()
+			if r == nil || r.Failed != 1 {
+				t.Fatalf("the reports are %+v", r)
+			}
+			data, err := json.Marshal(r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if shown := strings.Contains(string(data), "hunter22"); shown != c.fork {
+				t.Errorf("shown: %v in %s", shown, data)
+			}
+			if c.text == "" && (len(r.Failures) > 0 || len(r.Broken) != 1) || c.text != "" && r.Failures[0].Text != c.text {
+				t.Errorf("it says %s", data)
+			}
 		})
 	}
 }

@@ -137,11 +137,14 @@ type span struct {
 	said       bool // its stars were given: it began before held does
 }
 
-// Stream begins a stream.
+// Stream begins a stream; one of a nil Set gives all as it is.
 func (s *Set) Stream() *Stream { return &Stream{set: s} }
 
 // Append adds to out what is certain after the next piece of input.
 func (t *Stream) Append(out, piece []byte) []byte {
+	if t.set == nil {
+		return append(out, piece...)
+	}
 	for len(piece) > 0 {
 		if t.at == 0 { // and so nothing is held
 			n := t.set.plain(piece)

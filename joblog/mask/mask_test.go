@@ -186,6 +186,9 @@ func TestWhatIsNoSecret(t *testing.T) {
 	if got := (*Set)(nil).String("as it is"); got != "as it is" {
 		t.Errorf("got %q", got)
 	}
+	if s := (*Set)(nil).Stream(); string(s.Close(s.Append([]byte("as "), []byte("it is")))) != "as it is" {
+		t.Error("a stream of no set changes what passes through")
+	}
 	if got := New([]string{"hunter2"}).String("hunter hunter1 unter2"); got != "hunter hunter1 unter2" {
 		t.Errorf("got %q", got)
 	}

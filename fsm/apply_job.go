@@ -170,7 +170,7 @@ func (tx *txn) endAttempt(j *Job, a *Attempt, o Outcome) {
 func (tx *txn) recordEnd(j *Job, a *Attempt, o *Outcome) {
 	a.Status, a.Cause, a.ExitCode, a.Message = o.Status, o.Cause, o.ExitCode, o.Message
 	a.Steps, a.LogBytes, a.EndedAt = o.Steps, o.LogBytes, tx.now
-	a.PeakMemory, a.CPUTime, a.Tests, a.Artifacts = o.PeakMemory, o.CPUTime, o.Tests, o.Artifacts
+	a.PeakMemory, a.CPUTime, a.Tests, a.Artifacts = o.PeakMemory, o.CPUTime, tx.takeReport(j, o.Tests), o.Artifacts
 	tx.release(j, a)
 }
 

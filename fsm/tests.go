@@ -33,10 +33,41 @@ type TestCase struct {
 	Text  string        `json:"text,omitempty"` // of the failure, at most MaxFailureText bytes
 }
 
-// What a TestReport holds at most, since it is replicated.
+// What a TestReport holds at most, since it is replicated: all voters have all
+// builds that are kept in memory.
 const (
 	MaxFailures    = 50
 	MaxSlowest     = 10
 	MaxFlaky       = 20
 	MaxFailureText = 2 << 10
+
+	MaxReportTexts = 16 << 10 // bytes of all its texts
+	MaxReportNames = 12 << 10 // of what Size counts beside them
+	MaxReport      = 32 << 10 // of Size
+	// MaxBuildReports is what the reports of all attempts of a build may have together,
+	// in bytes of Size. Of more the counts alone are kept.
+	MaxBuildReports = 128 << 10
 )
+
+// testCost is what a test takes beside its names and text, in bytes.
+const testCost = 48
+
+// Size is about what a test takes in the state, in bytes.
+func (c *TestCase) Size() int { return testCost + len(c.Suite) + len(c.Name) + len(c.Text) }
+
+// Size is about what the report takes in the state, in bytes.
+func (r *TestReport) Size() int {
+	n := sizeOf(r.Failures) + sizeOf(r.Slowest) + sizeOf(r.Flaky)
+	for _, text := range r.Broken {
+		n += len(text)
+	}
+	return n
+}
+
+func sizeOf(tests []TestCase) int {
+	n := 0
+	for i := range tests {
+		n += tests[i].Size()
+	}
+	return n
+}

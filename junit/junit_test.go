@@ -91,21 +91,52 @@ func TestBounds(t *testing.T) {
 		fmt.Fprintf(&b, `<testcase name="f%d" time="0.1"><flakyFailure>%s</flakyFailure></testcase>`, i, text)
 	}
 	r := parse(t, suite(b.String()))
-	if r.Failed != 200 || r.Passed != 200 || len(r.Failures) != fsm.MaxFailures || len(r.Flaky) != fsm.MaxFlaky || len(r.Slowest) != fsm.MaxSlowest {
-		t.Errorf("%d failed, %d passed; %d, %d, %d are listed", r.Failed, r.Passed, len(r.Failures), len(r.Flaky), len(r.Slowest))
+	if r.Failed != 200 || r.Passed != 200 || len(r.Failures) < 30 || len(r.Failures) > fsm.MaxFailures {
+		t.Errorf("%d failed, %d passed; %d are listed", r.Failed, r.Passed, len(r.Failures))
+	}
+	whole, texts := 0, 0
+	for i, c := range r.Failures {
+		texts += len(c.Text)
+		if len(c.Text) >= fsm.MaxFailureText-8 && whole == i {
+			whole++
+		}
+		if len(c.Text) > fsm.MaxFailureText || !strings.HasSuffix(c.Text, "…") || !utf8.ValidString(c.Text) || len(c.Name) > 256 {
+			t.Errorf("%.20s has %d bytes of text", c.Name, len(c.Text))
+		}
+	}
+	if whole != fsm.MaxReportTexts/fsm.MaxFailureText || texts > fsm.MaxReportTexts+3*fsm.MaxFailures {
+		t.Errorf("%d texts are whole, all have %d bytes", whole, texts)
+	}
+	if len(r.Broken) != 1 || !strings.Contains(r.Broken[0], "cut short: a report keeps 16 KiB") {
+		t.Errorf("it says %q", r.Broken)
+	}
+	withinBounds(t, r)
+	// Others find their place where the names are short.
+	r = parse(t, suite(strings.ReplaceAll(b.String(), strings.Repeat("n", 1000), "")))
+	if len(r.Failures) != fsm.MaxFailures || len(r.Flaky) != fsm.MaxFlaky || len(r.Slowest) != fsm.MaxSlowest {
+		t.Errorf("%d, %d, %d are listed", len(r.Failures), len(r.Flaky), len(r.Slowest))
 	}
 	for i, c := range r.Slowest {
 		if c.Text != "" || i > 0 && c.Time > r.Slowest[i-1].Time || c.Time < 95*time.Second {
 			t.Errorf("slowest %d: %v %.20s", i, c.Time, c.Text)
 		}
 	}
-	for _, c := range slices.Concat(r.Failures, r.Flaky) {
-		if len(c.Text) > fsm.MaxFailureText || len(c.Text) < fsm.MaxFailureText-8 || !utf8.ValidString(c.Text) || len(c.Name) > 256 {
-			t.Errorf("%.20s has %d bytes of text", c.Name, len(c.Text))
-		}
+	withinBounds(t, r)
+	// So do reports of which nothing can be read.
+	var sum junit.Reports
+	for i := range 50 {
+		sum.Add(fmt.Sprint(i, strings.Repeat("n", 1000)), strings.NewReader(`<`+strings.Repeat("x", 1000)+`>`))
+		sum.Add("tests", strings.NewReader(suite(b.String())))
 	}
-	if data, err := json.Marshal(r); err != nil || len(data) > 256<<10 {
-		t.Errorf("the report has %d bytes, %v", len(data), err)
+	withinBounds(t, *sum.Report())
+}
+
+// withinBounds compares with what the state takes, and Size with what the log has.
+func withinBounds(t *testing.T, r fsm.TestReport) {
+	t.Helper()
+	data, err := fsm.EncodeCommand(fsm.Command{FinishAttempt: &fsm.FinishAttempt{Outcome: fsm.Outcome{Tests: &r}}})
+	if err != nil || r.Size() > fsm.MaxReport || len(data) > r.Size()+1000 {
+		t.Errorf("its size is %d, and encoded %d bytes, %v", r.Size(), len(data), err)
 	}
 }
 

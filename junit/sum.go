@@ -70,6 +70,7 @@ func (r *Reports) Report() *fsm.TestReport {
 	if n := r.broken - len(sum.Broken); n > 0 {
 		sum.Broken = append(slices.Clone(sum.Broken), fmt.Sprintf("and %d more", n))
 	}
+	sum = bound(sum)
 	return &sum
 }
 
@@ -78,7 +79,7 @@ func (r *Reports) Report() *fsm.TestReport {
 func Parse(in io.Reader) (fsm.TestReport, error) {
 	var r Reports
 	err := parse(in, nil, r.found)
-	return r.sum, err
+	return bound(r.sum), err
 }
 
 func (r *Reports) found(c testCase) error {
@@ -147,12 +148,14 @@ func insert(slowest []fsm.TestCase, c fsm.TestCase) []fsm.TestCase {
 	return slowest[:min(len(slowest), fsm.MaxSlowest)]
 }
 
+// more stands at the end of what was cut.
+const more = "…"
+
 // cut shortens a text to n bytes without breaking a character.
 func cut(s string, n int) string {
 	if len(s) <= n {
 		return s
 	}
-	const more = "…"
 	for n -= len(more); n > 0 && !utf8.RuneStart(s[n]); n-- {
 	}
 	return s[:n] + more

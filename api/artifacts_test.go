@@ -13,6 +13,7 @@ import (
 	"github.com/codepr/narwhal/api"
 	"github.com/codepr/narwhal/archive"
 	"github.com/codepr/narwhal/fsm"
+	"github.com/codepr/narwhal/junit"
 )
 
 // leave has a job pass with these files as artifacts, which a node then holds.
@@ -98,12 +99,15 @@ func TestManyArtifacts(t *testing.T) {
 }
 
 // report is one of tests that passed and those that failed.
-func report(passed int, failed ...string) *fsm.TestReport {
-	r := &fsm.TestReport{Passed: passed, Failed: len(failed)}
-	for _, name := range failed {
-		r.Failures = append(r.Failures, fsm.TestCase{Suite: "s", Name: name, Text: "boom"})
+func report(passed, failed []string) *fsm.TestReport {
+	var r junit.Reports
+	for _, name := range passed {
+		r.Add("r.xml", strings.NewReader(`<testsuite name="s"><testcase name="`+name+`"/></testsuite>`))
 	}
-	return r
+	for _, name := range failed {
+		r.Add("r.xml", strings.NewReader(`<testsuite name="s"><testcase name="`+name+`"><failure>boom</failure></testcase></testsuite>`))
+	}
+	return r.Report()
 }
 
 func TestBuildTests(t *testing.T) {
@@ -111,14 +115,14 @@ func TestBuildTests(t *testing.T) {
 	n := w.nodes["a"]
 	first, second := w.build("unit", "lint"), w.build("unit")
 	w.assign(job(first, 1), "a")
-	w.finish(job(first, 1), fsm.Outcome{Status: fsm.Failed, Cause: fsm.CauseFailure, Tests: report(8, "one", "two")})
+	w.finish(job(first, 1), fsm.Outcome{Status: fsm.Failed, Cause: fsm.CauseFailure, Tests: report([]string{"three", "four"}, []string{"one", "two"})})
 	w.assign(job(second, 1), "a")
-	w.finish(job(second, 1), fsm.Outcome{Status: fsm.Failed, Cause: fsm.CauseFailure, Tests: report(9, "two")})
+	w.finish(job(second, 1), fsm.Outcome{Status: fsm.Failed, Cause: fsm.CauseFailure, Tests: report([]string{"three", "one"}, []string{"two", "five"})})
 
 	for _, id := range []string{"1", "2"} {
 		var got api.BuildTests
 		n.call("GET", "/api/v1/builds/"+id+"/tests", "").want(200).into(&got)
-		if len(got.Jobs) != 1 || got.Jobs[0].Name != "unit" || got.Passed+got.Failed != 10 {
+		if len(got.Jobs) != 1 || got.Jobs[0].Name != "unit" || got.Passed+got.Failed != 4 {
 			t.Fatalf("build %s: %+v", id, got)
 		}
 		if f := got.Jobs[0].Flaky; len(f) != 1 || f[0].Name != "one" {

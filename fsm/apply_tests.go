@@ -1,6 +1,9 @@
 package fsm
 
-import "fmt"
+import (
+	"bytes"
+	"fmt"
+)
 
 // takeReport gives what of a report is kept of a job's attempt that has ended: all
 // of it, as long as the reports of its build leave room. What is no failure takes no
@@ -14,12 +17,17 @@ func (tx *txn) takeReport(j *Job, r *TestReport) *TestReport {
 		return r.Counts(fmt.Sprintf("what its tests say is left out: it has %d bytes, and a report keeps %d", r.Size(), MaxReport))
 	}
 	kept, left := *r, MaxBuildReports-tx.reported(j.ID.Build)
-	kept.Slowest = nil
+	kept.Slowest, kept.Passes = nil, nil
 	if kept.Size() > left {
 		return r.Counts(fmt.Sprintf("what its tests say is left out: the reports of a build keep %d KiB together", MaxBuildReports>>10))
 	}
-	if r.Size() <= left-MaxBuildReports/2 {
+	room := left - MaxBuildReports/2 - kept.Size()
+	if n := sizeOf(r.Slowest); n <= room {
 		kept.Slowest = r.Slowest
+		room -= n
+	}
+	if n := min(len(r.Passes), room) / 4 * 4; n > 0 {
+		kept.Passes = bytes.Clone(r.Passes[:n])
 	}
 	return &kept
 }

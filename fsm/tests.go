@@ -15,6 +15,10 @@ type TestReport struct {
 	// Flaky are those that failed and then passed in the same attempt, the first
 	// MaxFlaky of them.
 	Flaky []TestCase `json:"flaky,omitempty"`
+	// Passes tell which tests passed, and did not fail as well: the first MaxPasses of
+	// the hashes of their names, each of four bytes, ascending. They are package junit's,
+	// which compares runs by them, and nothing to show.
+	Passes []byte `json:"-" cbor:"passes,omitempty"`
 	// Broken says what is not in it, and why: reports that could not be read, and
 	// what was left out.
 	Broken []string `json:"broken,omitempty"`
@@ -39,6 +43,7 @@ const (
 	MaxFailures    = 50
 	MaxSlowest     = 10
 	MaxFlaky       = 20
+	MaxPasses      = 4096
 	MaxFailureText = 2 << 10
 
 	MaxReportTexts = 16 << 10 // bytes of all its texts
@@ -57,7 +62,7 @@ func (c *TestCase) Size() int { return testCost + len(c.Suite) + len(c.Name) + l
 
 // Size is about what the report takes in the state, in bytes.
 func (r *TestReport) Size() int {
-	n := sizeOf(r.Failures) + sizeOf(r.Slowest) + sizeOf(r.Flaky)
+	n := sizeOf(r.Failures) + sizeOf(r.Slowest) + sizeOf(r.Flaky) + len(r.Passes)
 	for _, text := range r.Broken {
 		n += len(text)
 	}

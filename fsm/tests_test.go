@@ -1,6 +1,7 @@
 package fsm
 
 import (
+	"bytes"
 	"fmt"
 	"strings"
 	"testing"
@@ -107,7 +108,7 @@ func TestReportIsBounded(t *testing.T) {
 func TestFailuresComeFirst(t *testing.T) {
 	finish := reporting(t, 201)
 	for i := range 200 {
-		r := &TestReport{Passed: 10}
+		r := &TestReport{Passed: 10, Passes: bytes.Repeat([]byte("pass"), 100)}
 		for range MaxSlowest {
 			r.Slowest = append(r.Slowest, TestCase{Name: strings.Repeat("n", 200), Time: time.Second})
 		}
@@ -115,5 +116,29 @@ func TestFailuresComeFirst(t *testing.T) {
 	}
 	if r := finish(201, failing(30<<10)).Attempts[0].Tests; len(r.Failures) != 1 {
 		t.Errorf("the failure is left out: %q", r.Broken)
+	}
+}
+
+// What is known of tests that passed is cut where a build has no room for more, and
+// comes back from a snapshot.
+func TestPassesAreBounded(t *testing.T) {
+	finish := reporting(t, 6)
+	size := 0
+	for i := range 6 {
+		r := finish(1+i, &TestReport{Passed: MaxPasses, Passes: bytes.Repeat([]byte("pass"), MaxPasses)}).Attempts[0].Tests
+		if size += len(r.Passes); len(r.Passes)%4 != 0 || len(r.Broken) > 0 || (i < 4) != (len(r.Passes) == 4*MaxPasses) {
+			t.Errorf("of report %d %d bytes are kept: %q", i, len(r.Passes), r.Broken)
+		}
+	}
+	if size != MaxBuildReports/2 {
+		t.Errorf("%d bytes are kept", size)
+	}
+	data, err := encMode.Marshal(TestReport{Passes: []byte("pass")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var r TestReport
+	if err := decMode.Unmarshal(data, &r); err != nil || string(r.Passes) != "pass" {
+		t.Errorf("%q came back, %v", r.Passes, err)
 	}
 }

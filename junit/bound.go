@@ -7,8 +7,15 @@ import (
 	"github.com/codepr/narwhal/fsm"
 )
 
-// bound brings a sum within what the replicated state can bear, the first failures
+// bounded brings the sum within what the replicated state can bear. What failed comes
 // first.
+func (r *Reports) bounded(sum fsm.TestReport) fsm.TestReport {
+	sum = bound(sum)
+	sum.Passes = r.passes(fsm.MaxReport - sum.Size())
+	return sum
+}
+
+// bound bounds what the tests say, the first failures first.
 func bound(r fsm.TestReport) fsm.TestReport {
 	names := fsm.MaxReportNames
 	r.Failures = named(r.Failures, &names)

@@ -282,7 +282,7 @@ func TestFlaky(t *testing.T) {
 	}
 	pass := func(names string) string { return strings.ReplaceAll(fail(names), "<failure/>", "") }
 	skip := func(names string) string { return strings.ReplaceAll(fail(names), "failure", "skipped") }
-	many := ""
+	many, long := "", strings.Repeat("n", 300)
 	for i := range fsm.MaxFailures {
 		many += fmt.Sprint(" m", i)
 	}
@@ -293,7 +293,14 @@ func TestFlaky(t *testing.T) {
 		"failed both times":       {fail("x y"), fail("x") + pass("y"), "y"},
 		"was skipped":             {fail("x") + pass("y"), skip("x") + pass("y"), ""},
 		"was not run":             {fail("x") + pass("y"), pass("y"), ""},
-		"all failures not listed": {fail("x") + pass("y"+many), pass("x") + fail("y"+many), "y" + strings.TrimSuffix(many, " m49")}, // the other one has told all
+		"is not of the other run": {fail("x"), pass("y z"), ""},
+		"only failures run again": {fail("x y") + pass("v w"), pass("x") + fail("y"), "x"},
+		"not all are listed":      {fail("x") + pass("y"+many), pass("x") + fail("y"+many), "x y" + strings.TrimSuffix(many, " m49")},
+		"two tests of one name":   {fail("x"), pass("x") + fail("x"), ""},
+		"names that are cut":      {fail(long + "1"), pass(long + "2"), ""},
+		"tests without a name":    {`<testcase><failure/></testcase>`, `<testcase/>`, ""},
+		"and at once":             {fail(long+"1") + pass(long+"2"), "", ""},
+		"another suite":           {`<testcase classname="a" name="x"><failure/></testcase>`, `<testcase classname="b" name="x"/>`, ""},
 		"run again at once":       {fail("x") + pass("x"), fail("x") + pass("x"), "x"},
 		"both passed":             {pass("x"), pass("x"), ""},
 	} {
@@ -305,10 +312,34 @@ func TestFlaky(t *testing.T) {
 			t.Errorf("%s: got %q, want %q", what, got, c.want)
 		}
 	}
-	broken := parse(t, suite(pass("x y")))
-	broken.Broken = []string{"b.xml: it breaks off"}
-	if got := junit.Flaky(parse(t, suite(fail("x")+pass("y"))), broken); len(got) > 0 {
-		t.Errorf("a run whose reports are not whole made %v flaky", got)
+}
+
+// TestFlakyOfManyTests bounds what is known of those that passed: of more it can't be
+// said that they are flaky, and it isn't.
+func TestFlakyOfManyTests(t *testing.T) {
+	all := func(n int, verdict string) string {
+		var out strings.Builder
+		for i := range n {
+			fmt.Fprintf(&out, `<testcase name="test %d">%s</testcase>`, i, verdict)
+		}
+		return out.String()
+	}
+	few, many := parse(t, suite(all(fsm.MaxPasses, ""))), parse(t, suite(all(20*fsm.MaxPasses, "")))
+	withinBounds(t, few)
+	withinBounds(t, many)
+	if len(many.Passes) != 4*fsm.MaxPasses || many.Passed != 20*fsm.MaxPasses {
+		t.Errorf("%d of %d are known", len(many.Passes)/4, many.Passed)
+	}
+	failed := parse(t, suite(all(20*fsm.MaxPasses, "<failure/>")))
+	if got := len(junit.Flaky(failed, few)); got != fsm.MaxFailures {
+		t.Errorf("%d are flaky, of those that are known", got)
+	}
+	if got := len(junit.Flaky(failed, many)); got == fsm.MaxFailures {
+		t.Errorf("%d are flaky, and a twentieth is known", got)
+	}
+	never := parse(t, suite(strings.ReplaceAll(all(200, "<failure/>"), "test", "never")))
+	if got := junit.Flaky(never, many); len(got) > 0 {
+		t.Errorf("%+v are flaky, and were not run", got)
 	}
 }
 

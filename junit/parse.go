@@ -35,6 +35,7 @@ type testCase struct {
 	fsm.TestCase
 	result result
 	flaky  bool // it failed first, and passed when it was run again
+	known  bool // it has a name, which is whole: what is left of one may be another's too
 }
 
 // parser goes through one report.

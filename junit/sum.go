@@ -28,6 +28,7 @@ type Reports struct {
 
 	sum    fsm.TestReport
 	failed map[[2]string]bool // those that failed; true once one of that name passed
+	passed []uint32           // hashes of those that passed
 	broken int
 	tests  int
 	any    bool
@@ -70,7 +71,7 @@ func (r *Reports) Report() *fsm.TestReport {
 	if n := r.broken - len(sum.Broken); n > 0 {
 		sum.Broken = append(slices.Clone(sum.Broken), fmt.Sprintf("and %d more", n))
 	}
-	sum = bound(sum)
+	sum = r.bounded(sum)
 	return &sum
 }
 
@@ -79,14 +80,16 @@ func (r *Reports) Report() *fsm.TestReport {
 func Parse(in io.Reader) (fsm.TestReport, error) {
 	var r Reports
 	err := parse(in, nil, r.found)
-	return bound(r.sum), err
+	return r.bounded(r.sum), err
 }
 
 func (r *Reports) found(c testCase) error {
 	if r.tests++; r.tests > MaxTests {
 		return errTooMany
 	}
-	c.Suite, c.Name = cut(oneLine(c.Suite), maxName), cut(oneLine(c.Name), maxName)
+	suite, name := oneLine(c.Suite), oneLine(c.Name)
+	c.Suite, c.Name = cut(suite, maxName), cut(name, maxName)
+	c.known = c.Suite == suite && c.Name == name && name != ""
 	if c.Name == "" {
 		c.Name = "(without a name)"
 	}
@@ -125,8 +128,11 @@ func (r *Reports) fail(c testCase) {
 // a second one of the same name. Its failure stays: two tests may have one name.
 func (r *Reports) pass(c testCase) {
 	r.sum.Passed++
+	if c.known {
+		r.passed = append(r.passed, hash(c.Suite, c.Name))
+	}
 	key := [2]string{c.Suite, c.Name}
-	if known, before := r.failed[key]; before && !known {
+	if again, before := r.failed[key]; before && !again && c.known {
 		r.failed[key] = true
 		c.flaky, c.Text = true, ""
 	}

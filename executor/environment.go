@@ -61,7 +61,7 @@ func task(t Task, dir string, below []string, grace time.Duration, logLimit int6
 	s := supervise.Task{
 		Dir: dir, Timeout: spec.Timeout, Grace: grace, LogLimit: logLimit,
 		Restore: t.Restore, Caches: t.Caches, Artifacts: artifacts(spec.Artifacts),
-		ArchiveLimit: t.ArchiveLimit,
+		CacheLimit: t.CacheLimit, ArtifactsLimit: t.ArtifactsLimit,
 	}
 	for _, key := range identity {
 		env[key] = own[key]

@@ -50,8 +50,9 @@ type Task struct {
 	// in OutDir. All that lies in OutDir is the job's: follow no link there.
 	Restore []Restore
 	Caches  []Cache
-	// ArchiveLimit is how many bytes one archive in OutDir may have; 0 is any.
-	ArchiveLimit int64
+	// CacheLimit is how many bytes the archive of a cache may have in OutDir,
+	// ArtifactsLimit those of artifacts and of test reports; 0 is any.
+	CacheLimit, ArtifactsLimit int64
 }
 
 // What goes into and comes out of a job is described as package supervise does.

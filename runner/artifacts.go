@@ -59,6 +59,20 @@ func wanted(on pipeline.RunOn, s fsm.Status) bool {
 	return (on == pipeline.OnFailure) == (s == fsm.Failed)
 }
 
+// errNoArtifacts is returned when a job has left none.
+var errNoArtifacts = errors.New("there are none")
+
+// lostBecause is why a job's artifacts could not be kept. What they are themselves, or
+// what the job has put in their place, is the same on any node.
+func lostBecause(err error) fsm.Cause {
+	for _, jobs := range []error{errOdd, archive.ErrTooLarge, archive.ErrUnsafe, archive.ErrCorrupt} {
+		if errors.Is(err, jobs) {
+			return fsm.CauseConfig
+		}
+	}
+	return fsm.CauseNodeLost
+}
+
 // collectArtifacts keeps what the job has left. A job that passed and whose
 // artifacts are lost has not done what it was for: it is Errored.
 func (k *keeper) collectArtifacts(ctx context.Context, t executor.Task, o fsm.Outcome, say say) fsm.Outcome {
@@ -66,11 +80,11 @@ func (k *keeper) collectArtifacts(ctx context.Context, t executor.Task, o fsm.Ou
 	switch {
 	case err == nil:
 		o.Artifacts = &a
-	case errors.Is(err, fs.ErrNotExist):
+	case errors.Is(err, errNoArtifacts):
 		say("artifacts: there are none")
 	case o.Status == fsm.Passed:
 		return fsm.Outcome{
-			Status: fsm.Errored, Cause: fsm.CauseNodeLost, Message: fmt.Sprintf("the job passed, but its artifacts could not be kept: %v", err),
+			Status: fsm.Errored, Cause: lostBecause(err), Message: fmt.Sprintf("the job passed, but its artifacts could not be kept: %v", err),
 			Steps: o.Steps, PeakMemory: o.PeakMemory, CPUTime: o.CPUTime, Tests: o.Tests,
 		}
 	default:
@@ -85,6 +99,9 @@ const unpackedRatio = 16
 func (k *keeper) storeArtifacts(ctx context.Context, t executor.Task, say say) (a fsm.Artifacts, err error) {
 	limit := k.limits.filled().Artifacts
 	f, err := left(t, executor.ArtifactsFile, limit)
+	if errors.Is(err, fs.ErrNotExist) {
+		return a, errNoArtifacts
+	}
 	if err != nil {
 		return a, err
 	}

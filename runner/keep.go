@@ -14,6 +14,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/codepr/narwhal/archive"
 	"github.com/codepr/narwhal/executor"
 	"github.com/codepr/narwhal/fsm"
 )
@@ -187,7 +188,7 @@ func left(t executor.Task, name string, limit int64) (*os.File, error) {
 	case !info.Mode().IsRegular():
 		err = errOdd
 	case info.Size() > limit:
-		err = fmt.Errorf("it has %d bytes packed, and the limit is %d", info.Size(), limit)
+		err = fmt.Errorf("%w: it has %d bytes packed, and the limit is %d", archive.ErrTooLarge, info.Size(), limit)
 	default:
 		return f, nil
 	}

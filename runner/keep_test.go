@@ -476,3 +476,61 @@ func TestReportsAreSummedUp(t *testing.T) {
 		}
 	}
 }
+
+// Artifacts that can't be kept because of what they are end the job where it ran: it
+// would leave the same on another node. What the node is to blame for is run again.
+func TestArtifactsThatCannotBeKept(t *testing.T) {
+	spec := pipeline.Job{Artifacts: &pipeline.Artifacts{Paths: []string{"dist"}}}
+	for name, c := range map[string]struct {
+		leave func(w *keptWorld, task executor.Task)
+		cause fsm.Cause
+		says  string
+	}{
+		"too large": {func(w *keptWorld, task executor.Task) {
+			w.limits.Artifacts = 10
+			w.leave(task, executor.ArtifactsFile, map[string]string{"dist/app": "binary"})
+		}, fsm.CauseConfig, "too large: "},
+		"too large unpacked": {func(w *keptWorld, task executor.Task) {
+			w.limits.Artifacts = 1000
+			w.leave(task, executor.ArtifactsFile, map[string]string{"dist/app": strings.Repeat("0", 17_000)})
+		}, fsm.CauseConfig, "too large: "},
+		"no archive": {func(w *keptWorld, task executor.Task) {
+			w.write(filepath.Join(task.Dir, "out", executor.ArtifactsFile), "what the job wrote in its place")
+		}, fsm.CauseConfig, "corrupt archive"},
+		"no file": {func(w *keptWorld, task executor.Task) {
+			w.write(filepath.Join(task.Dir, "out", executor.ArtifactsFile, "x"), "")
+		}, fsm.CauseConfig, "no regular file"},
+		"no disk": {func(w *keptWorld, task executor.Task) {
+			w.leave(task, executor.ArtifactsFile, map[string]string{"dist/app": "binary"})
+			if err := os.RemoveAll(w.shelf.dir); err != nil {
+				t.Fatal(err)
+			}
+		}, fsm.CauseNodeLost, "no such file"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newKeptWorld(t)
+			task := w.task(spec, nil)
+			c.leave(w, task)
+			o := w.end(task, passedOutcome)
+			if o.Status != fsm.Errored || o.Cause != c.cause || o.Artifacts != nil || !strings.Contains(o.Message, c.says) {
+				t.Errorf("it ended %s (%s): %s", o.Status, o.Cause, o.Message)
+			}
+		})
+	}
+}
+
+// Each kind of archive is bounded by its own limit while it is packed, not only when
+// it is kept.
+func TestArchivesAreBoundedWhereTheyArePacked(t *testing.T) {
+	n := newNode(t)
+	n.adjust = func(c *Config) { c.Keep = KeepLimits{Cache: 7, Artifacts: 5} }
+	n.start()
+	a := ref(1, 1, 7)
+	n.leader.want(job(a))
+	if task := n.m.awaitRun(t, a).task; task.CacheLimit != 7 || task.ArtifactsLimit != 5 {
+		t.Errorf("the limits are %d and %d", task.CacheLimit, task.ArtifactsLimit)
+	}
+	n.m.exit(a, passed())
+	n.settled()
+	n.end()
+}

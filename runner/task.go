@@ -41,8 +41,8 @@ func (r *Runner) task(a *attempt) executor.Task {
 	return executor.Task{
 		Ref: a.ref, Work: a.work, Cluster: r.cfg.Cluster, Node: r.cfg.Node.ID,
 		Dir: r.dir(a.ref), Workspace: r.workspace(a.ref),
-		ObjectsDir:   r.cfg.Checkout.ObjectsDir(a.work.Commit),
-		ArchiveLimit: max(r.keep.limits.filled().Cache, r.keep.limits.filled().Artifacts),
+		ObjectsDir: r.cfg.Checkout.ObjectsDir(a.work.Commit),
+		CacheLimit: r.keep.limits.filled().Cache, ArtifactsLimit: r.keep.limits.filled().Artifacts,
 		// What a task says of itself the executor gives to the steps.
 		Env: map[string]string{"NARWHAL_URL": r.cfg.URL, "NARWHAL_NODE": r.cfg.Node.Name},
 	}

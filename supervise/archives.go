@@ -72,7 +72,7 @@ func (r *run) save(ctx context.Context, end ending) ending {
 	if passed(end) {
 		for _, c := range r.task.Caches {
 			opts := archive.PackOptions{Places: r.places(), Paths: c.Paths, HardLinks: true}
-			if err := r.pack(saving, c.Name, c.File, c.Key, opts); err != nil {
+			if err := r.pack(saving, c.Name, c.File, c.Key, r.task.CacheLimit, opts); err != nil {
 				r.log.Printf("%s could not be saved: %v", c.Name, err)
 			}
 		}
@@ -83,6 +83,8 @@ func (r *run) save(ctx context.Context, end ending) ending {
 		return end
 	case ctx.Err() != nil && passed(end):
 		return stopped(ctx)
+	case passed(end) && errors.Is(err, archive.ErrTooLarge):
+		return misconfigured("%v", err)
 	case passed(end):
 		return broken("%v", err)
 	}
@@ -98,21 +100,21 @@ func (r *run) saveArtifacts(ctx context.Context, success bool) error {
 	var errs []error
 	if a.JUnitFile != "" && len(a.JUnit) > 0 {
 		opts := archive.PackOptions{Places: r.places(), Paths: a.JUnit}
-		errs = append(errs, r.pack(ctx, "test reports", a.JUnitFile, "", opts))
+		errs = append(errs, r.pack(ctx, "test reports", a.JUnitFile, "", r.task.ArtifactsLimit, opts))
 	}
 	if a.File != "" && len(a.Paths) > 0 && wanted(a.When, !success) {
 		opts := archive.PackOptions{Places: r.places(), Paths: a.Paths, Exclude: a.Exclude}
-		errs = append(errs, r.pack(ctx, "artifacts", a.File, "", opts))
+		errs = append(errs, r.pack(ctx, "artifacts", a.File, "", r.task.ArtifactsLimit, opts))
 	}
 	return errors.Join(errs...)
 }
 
 // pack makes one archive. Its name is there once it is whole, and not at all
 // where nothing is in it.
-func (r *run) pack(ctx context.Context, name, file, key string, opts archive.PackOptions) error {
+func (r *run) pack(ctx context.Context, name, file, key string, limit int64, opts archive.PackOptions) error {
 	began := time.Now()
 	path := filepath.Join(r.dir, OutDir, filepath.Base(file))
-	sum, err := packFile(ctx, path, r.task.ArchiveLimit, opts)
+	sum, err := packFile(ctx, path, limit, opts)
 	if err != nil {
 		return fmt.Errorf("save %s: %w", name, err)
 	}
@@ -160,7 +162,7 @@ type capped struct {
 func (c *capped) Write(p []byte) (int, error) {
 	if c.limit > 0 {
 		if c.left -= int64(len(p)); c.left < 0 {
-			return 0, fmt.Errorf("packed it has more than the %d MiB that this node takes of one job", c.limit>>20)
+			return 0, fmt.Errorf("%w: packed it has more than the %.1f MiB that a node takes: name less, or exclude what is not needed", archive.ErrTooLarge, float64(c.limit)/(1<<20))
 		}
 	}
 	return c.w.Write(p)

@@ -155,21 +155,24 @@ func TestArchivesOfAJobThatIsEnded(t *testing.T) {
 }
 
 // TestArchivesThatAreTooLarge keeps a job from filling the disk by what it leaves:
-// random bytes don't become fewer.
+// random bytes don't become fewer. Each kind has a limit of its own, and artifacts that
+// are beyond theirs are the job's fault: it would be no better on another node.
 func TestArchivesThatAreTooLarge(t *testing.T) {
 	j, _ := withFolders(t, "head -c 200000 /dev/urandom > big; head -c 1000000 /dev/zero > zeros")
-	j.task.ArchiveLimit = 100_000
+	j.task.CacheLimit, j.task.ArtifactsLimit = 100_000, 1_000_000
 	j.task.Artifacts = &supervise.Artifacts{Paths: []string{"zeros"}, File: "artifacts"}
 	j.task.Caches = []supervise.Cache{{Name: "cache", Paths: []string{"big"}, File: "cache-0"}}
 	expect(t, j.run(t.Context()), fsm.Passed, "", 0, "")
 	if got := j.out(); !slices.Equal(got, []string{"artifacts"}) {
 		t.Errorf("out holds %q", got)
 	}
-	j, _ = withFolders(t, "head -c 200000 /dev/urandom > big")
-	j.task.ArchiveLimit = 100_000
-	j.task.Artifacts = &supervise.Artifacts{Paths: []string{"big"}, File: "artifacts"}
-	expect(t, j.run(t.Context()), fsm.Errored, "", 0, "save artifacts: ")
-	if got := j.out(); len(got) != 0 {
-		t.Errorf("out holds %q", got)
+	for _, a := range []supervise.Artifacts{{Paths: []string{"big"}, File: "artifacts"}, {JUnit: []string{"big"}, JUnitFile: "junit"}} {
+		j, _ = withFolders(t, "head -c 200000 /dev/urandom > big")
+		j.task.CacheLimit, j.task.ArtifactsLimit = 1_000_000, 100_000
+		j.task.Artifacts = &a
+		expect(t, j.run(t.Context()), fsm.Errored, fsm.CauseConfig, 0, "too large: packed it has more than the 0.1 MiB")
+		if got := j.out(); len(got) != 0 {
+			t.Errorf("out holds %q", got)
+		}
 	}
 }

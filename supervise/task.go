@@ -66,8 +66,10 @@ type Task struct {
 	// Caches are packed when all steps have passed.
 	Caches    []Cache    `json:"caches,omitempty"`
 	Artifacts *Artifacts `json:"artifacts,omitempty"`
-	// ArchiveLimit is how many bytes one archive may have; 0 is any.
-	ArchiveLimit int64 `json:"archive_limit,omitempty"`
+	// CacheLimit is how many bytes the archive of a cache may have, ArtifactsLimit that of
+	// artifacts, and of test reports; 0 is any.
+	CacheLimit     int64 `json:"cache_limit,omitempty"`
+	ArtifactsLimit int64 `json:"artifacts_limit,omitempty"`
 }
 
 // Step is one shell.

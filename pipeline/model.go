@@ -58,7 +58,7 @@ type Step struct {
 	Parallel bool `json:"parallel,omitempty"`
 	// Needs are places in Steps, each smaller than the step's own.
 	Needs []int `json:"needs,omitempty"`
-	When  When  `json:"when,omitempty"` // never Manual
+	When  When  `json:"when,omitempty"`
 	// Skip says why the step is left out: its when doesn't fit the commit.
 	Skip string `json:"skip,omitempty"`
 	// Image is empty where the step runs in the job's own container.
@@ -81,7 +81,8 @@ type Step struct {
 // When is what is left of a when once the commit is known.
 type When struct {
 	On RunOn `json:"on,omitempty"`
-	// Manual waits for a person, once what it needs allows it.
+	// Manual waits for a person, once what it needs allows it. A step that does is
+	// called by its name.
 	Manual bool `json:"manual,omitempty"`
 }
 

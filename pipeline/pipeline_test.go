@@ -165,9 +165,6 @@ func checkPlan(t *testing.T, p Pipeline) {
 					t.Errorf("job %q, step %d needs step %d", j.Name, i, n)
 				}
 			}
-			if s.When.Manual {
-				t.Errorf("job %q, step %d waits for a person", j.Name, i)
-			}
 			if s.Name == "" || len(s.Command) == 0 || strings.TrimSpace(s.Command[0]) == "" {
 				t.Errorf("job %q: step is not complete: %+v", j.Name, s)
 			}

@@ -35,7 +35,7 @@ func (r *reader) whenOf(facts *Facts, b *body, places ...[]entry) verdict {
 			if e.key != "when" {
 				continue
 			}
-			conditions, ok := r.conditions(e.value, true)
+			conditions, ok := r.conditions(e.value)
 			if ok && len(b.needs) == 0 && !slices.ContainsFunc(conditions, func(c condition) bool { return c.success }) {
 				r.warnf(e.at, "when: job %s never runs: it waits for a failure of what it needs, and needs nothing", quote(b.name))
 			}
@@ -50,7 +50,7 @@ func (r *reader) whenOf(facts *Facts, b *body, places ...[]entry) verdict {
 
 // when reads a step's alternatives and, where facts are known, weighs them.
 func (r *reader) when(n *yaml.Node, facts *Facts) verdict {
-	conditions, ok := r.conditions(n, false)
+	conditions, ok := r.conditions(n)
 	if !ok || facts == nil {
 		return verdict{}
 	}
@@ -58,8 +58,7 @@ func (r *reader) when(n *yaml.Node, facts *Facts) verdict {
 }
 
 // conditions reads alternatives; ok is false where there is something wrong with one.
-// A step can't be manual.
-func (r *reader) conditions(n *yaml.Node, job bool) (all []condition, ok bool) {
+func (r *reader) conditions(n *yaml.Node) (all []condition, ok bool) {
 	items := []*yaml.Node{n}
 	if n.Kind == yaml.SequenceNode {
 		if items, ok = r.items(n, "when"); !ok {
@@ -72,7 +71,7 @@ func (r *reader) conditions(n *yaml.Node, job bool) (all []condition, ok bool) {
 	}
 	for _, item := range items {
 		before := len(r.found)
-		c := r.condition(item, job)
+		c := r.condition(item)
 		if len(r.found) == before {
 			all = append(all, c)
 		}
@@ -174,9 +173,9 @@ func plain(s string) string {
 }
 
 // condition reads one alternative.
-func (r *reader) condition(n *yaml.Node, job bool) condition {
+func (r *reader) condition(n *yaml.Node) condition {
 	if n.Kind != yaml.MappingNode {
-		return r.conditionWord(n, job)
+		return r.conditionWord(n)
 	}
 	c := condition{success: true}
 	all, _ := r.fields(n, "when", inWhen)
@@ -196,9 +195,7 @@ func (r *reader) condition(n *yaml.Node, job bool) condition {
 		case "env":
 			c.env = r.wishes(e.value)
 		case "manual":
-			if r.boolean(&c.manual, e.value, "when.manual"); !job && c.manual {
-				r.errorf(e.at, "when.manual: %s", noManualStep)
-			}
+			r.boolean(&c.manual, e.value, "when.manual")
 		}
 	}
 	if c.branches != nil && c.tags != nil {
@@ -207,17 +204,12 @@ func (r *reader) condition(n *yaml.Node, job bool) condition {
 	return c
 }
 
-const noManualStep = "a step can't wait for a person, since its job holds a node: make it a job of its own"
-
 // conditionWord reads on_success, on_failure, always or manual.
-func (r *reader) conditionWord(n *yaml.Node, job bool) condition {
+func (r *reader) conditionWord(n *yaml.Node) condition {
 	words := []string{statusSuccess, string(OnFailure), string(Always), onManual}
 	s, ok := r.word(n, "when", words, "a map, or a list of these")
-	switch {
-	case !ok:
+	if !ok {
 		return condition{}
-	case s == onManual && !job:
-		r.errorf(n, "when: %s", noManualStep)
 	}
 	return condition{
 		success: s != string(OnFailure),

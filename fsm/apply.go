@@ -104,6 +104,8 @@ func (tx *txn) apply(c *Command) Result {
 		return Result{Err: tx.cancelBuild(c.CancelBuild)}
 	case c.DecideJob != nil:
 		return Result{Err: tx.decideJob(c.DecideJob)}
+	case c.DecideStep != nil:
+		return Result{Err: tx.decideStep(c.DecideStep)}
 	case c.ExpireAttempt != nil:
 		return Result{Err: tx.expireAttempt(c.ExpireAttempt)}
 	case c.FireSchedule != nil:

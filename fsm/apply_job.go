@@ -69,9 +69,17 @@ func (j *Job) Request() pipeline.Resources {
 
 func (tx *txn) startAttempt(c *StartAttempt) error {
 	j, a, err := tx.attempt(c.Ref)
-	if err != nil || a.Status != Assigned {
-		return err // a repeat is no error
+	if err != nil || a.Status.Terminal() {
+		return err
 	}
+	if a.Status != Assigned {
+		if !slices.Equal(a.Waiting, c.Waiting) {
+			a.Waiting = c.Waiting
+			tx.putJob(j)
+		}
+		return nil // a repeat is no error
+	}
+	a.Waiting = c.Waiting
 	a.Status, a.StartedAt = Running, tx.now
 	j.Status = Running
 	if j.StartedAt.IsZero() {
@@ -170,6 +178,7 @@ func (tx *txn) endAttempt(j *Job, a *Attempt, o Outcome) {
 func (tx *txn) recordEnd(j *Job, a *Attempt, o *Outcome) {
 	a.Status, a.Cause, a.ExitCode, a.Message = o.Status, o.Cause, o.ExitCode, o.Message
 	a.Steps, a.LogBytes, a.EndedAt = o.Steps, o.LogBytes, tx.now
+	a.Waiting = nil
 	a.PeakMemory, a.CPUTime, a.Tests, a.Artifacts = o.PeakMemory, o.CPUTime, tx.takeReport(j, o.Tests), o.Artifacts
 	tx.release(j, a)
 }

@@ -36,6 +36,7 @@ type Command struct {
 	UseCache      *UseCache      `cbor:"20,keyasint,omitempty"`
 	DropCache     *DropCache     `cbor:"21,keyasint,omitempty"`
 	SealLog       *SealLog       `cbor:"22,keyasint,omitempty"`
+	DecideStep    *DecideStep    `cbor:"23,keyasint,omitempty"`
 	DropSchedules *DropSchedules `cbor:"30,keyasint,omitempty"`
 	RehomeBlob    *RehomeBlob    `cbor:"29,keyasint,omitempty"`
 }
@@ -59,9 +60,11 @@ type AssignJob struct {
 	Incarnation uint64 `json:"incarnation"`
 }
 
-// StartAttempt is the node's word that the attempt is on its disk and runs.
+// StartAttempt is the node's word that the attempt is on its disk and runs, and which
+// of its steps wait for a person by now: it is said again whenever that changes.
 type StartAttempt struct {
-	Ref AttemptRef `json:"ref"`
+	Ref     AttemptRef `json:"ref"`
+	Waiting []string   `json:"waiting,omitempty"` // names of steps
 }
 
 // FinishAttempt is the node's word on how the attempt ended.
@@ -159,6 +162,17 @@ type RemoveSecret struct {
 // Canceled with CauseRejected. Refused with ErrNotHeld.
 type DecideJob struct {
 	Job     JobID  `json:"job"`
+	Approve bool   `json:"approve"`
+	By      string `json:"by"`
+}
+
+// DecideStep is a person's word on a step that is manual, of the attempt that the job
+// has now. It may come before the step's turn; the first word counts. Refused with
+// ErrNotPlaced, ErrJobEnded, ErrNoStep, ErrNotManual, or ErrDecided where the first
+// word was another one.
+type DecideStep struct {
+	Job     JobID  `json:"job"`
+	Step    string `json:"step"` // all of that name
 	Approve bool   `json:"approve"`
 	By      string `json:"by"`
 }

@@ -36,6 +36,17 @@ var (
 	ErrGroupFull = errors.New("the job's concurrency group is full")
 	// ErrNotHeld is returned when nobody is asked about the job.
 	ErrNotHeld = errors.New("the job does not wait for a person")
+	// ErrJobEnded is returned when a step of a job is decided on that has ended.
+	ErrJobEnded = errors.New("the job has ended")
+	// ErrNotPlaced is returned when a step is decided on before its job has an attempt
+	// under way.
+	ErrNotPlaced = errors.New("the job is not on a node yet: each attempt asks anew")
+	// ErrNoStep is returned when the job has no step of that name.
+	ErrNoStep = errors.New("the job has no such step")
+	// ErrNotManual is returned when nobody is asked about the step.
+	ErrNotManual = errors.New("the step does not wait for a person: its when does not say manual, or it is left out")
+	// ErrDecided is returned when somebody has said the opposite of the step before.
+	ErrDecided = errors.New("the step has been decided on otherwise")
 	// ErrNodeBusy is returned when a node that is to be forgotten still has jobs.
 	ErrNodeBusy = errors.New("the node still has jobs placed on it")
 	// ErrTooLarge is returned when a command is larger than a log entry may be: it

@@ -91,6 +91,9 @@ type Attempt struct {
 	Tests      *TestReport   `json:"tests,omitempty"`
 	Artifacts  *Artifacts    `json:"artifacts,omitempty"`
 
+	Waiting   []string       `json:"waiting,omitempty"`   // steps that wait for a person; none once it has ended
+	Decisions []StepDecision `json:"decisions,omitempty"` // on its manual steps, in their order
+
 	AssignedAt time.Time `json:"assigned_at"`
 	StartedAt  time.Time `json:"started_at,omitzero"`
 	EndedAt    time.Time `json:"ended_at,omitzero"`
@@ -108,6 +111,14 @@ type AttemptRef struct {
 
 // String gives "42.1#2": job 42.1, attempt 2.
 func (r AttemptRef) String() string { return attemptName(r.Job, r.N) }
+
+// StepDecision is a person's word on the steps of a name, for one attempt.
+type StepDecision struct {
+	Step    string    `json:"step"`
+	Approve bool      `json:"approve"`
+	By      string    `json:"by"`
+	At      time.Time `json:"at"`
+}
 
 // StepResult is what became of a step.
 type StepResult struct {

@@ -28,6 +28,8 @@ func retry(j *Job, o *Outcome) (wait time.Duration, again bool) {
 		}
 	}
 	switch {
+	case o.Cause == CauseRejected: // the answer would be asked for again
+		return 0, false
 	case asked:
 		return retryAsAsked(j, j.Spec.Retry, o)
 	case o.Cause == CauseImagePull || o.Cause == CauseCheckout:

@@ -12,7 +12,10 @@ import (
 // commandMore is command for what came with the whole of the format.
 func (w *world) commandMore(f []string, arg func(int) string, opt lineOptions) Command {
 	switch f[0] {
-	case "approve", "reject": // approve JOB
+	case "approve", "reject": // approve JOB [step=NAME]
+		if step, ok := opt["step"]; ok {
+			return Command{DecideStep: &DecideStep{Job: w.job(arg(1)), Step: step, Approve: f[0] == "approve", By: "somebody"}}
+		}
 		return Command{DecideJob: &DecideJob{Job: w.job(arg(1)), Approve: f[0] == "approve", By: "somebody"}}
 	case "expire": // expire JOB [n=N] [token=I]
 		return Command{ExpireAttempt: &ExpireAttempt{Ref: w.ref(arg(1), opt), Message: "its time was up"}}
@@ -135,6 +138,14 @@ func trait(j *pipeline.Job, text string) {
 		j.Skip = "its when asks for " + value
 	case "manual":
 		j.When.Manual = true
+	case "steps": // steps=NAME/…; a ? behind a name asks a person, a - leaves it out too
+		for _, p := range parts {
+			s := pipeline.Step{Name: strings.TrimRight(p, "?-"), When: pipeline.When{Manual: strings.Contains(p, "?")}}
+			if strings.HasSuffix(p, "-") {
+				s.Skip = "left out"
+			}
+			j.Steps = append(j.Steps, s)
+		}
 	case "on_failure", "always":
 		j.When.On = pipeline.RunOn(name)
 	case "allow":

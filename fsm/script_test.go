@@ -199,6 +199,14 @@ func jobLine(j *Job) string {
 	if a, ok := j.Current(); ok {
 		line += fmt.Sprintf(" attempt %d on %s %s %s token %d/%d", a.N, a.Node, a.Status, a.Cause, a.Token.Epoch, a.Token.Index)
 	}
+	if a, ok := j.Current(); ok {
+		if len(a.Waiting) > 0 {
+			line += " waiting for " + strings.Join(a.Waiting, ", ")
+		}
+		for _, d := range a.Decisions {
+			line += fmt.Sprintf(" %s approved: %v", d.Step, d.Approve)
+		}
+	}
 	if j.CanceledBy != "" {
 		line += " stop"
 	}
@@ -276,8 +284,12 @@ func (w *world) command(f []string) Command {
 			n = len(j.Attempts) + 1
 		}
 		return Command{AssignJob: &AssignJob{Job: id, Node: NodeID(arg(2)), Incarnation: opt.num(w, "start", 1), N: int(opt.num(w, "n", uint64(n)))}}
-	case "start": // start JOB [n=N] [token=I]
-		return Command{StartAttempt: &StartAttempt{Ref: w.ref(arg(1), opt)}}
+	case "start": // start JOB [waiting=STEP/…] [n=N] [token=I]
+		start := &StartAttempt{Ref: w.ref(arg(1), opt)}
+		if steps, ok := opt["waiting"]; ok {
+			start.Waiting = strings.Split(steps, "/")
+		}
+		return Command{StartAttempt: start}
 	case "finish": // finish JOB STATUS [cause=C] [exit=N] [tests=P/F/S] [jobs=a,b:a] [cpu=MILLI] [loss=fail] [cron=EXPR[@BRANCH],…] [n=N] [token=I]
 		o := Outcome{Status: Status(arg(2)), Cause: Cause(opt["cause"]), Message: opt["msg"], ExitCode: int(opt.num(w, "exit", 0)), Tests: tests(w, opt["tests"])}
 		if jobs, ok := opt["jobs"]; ok {

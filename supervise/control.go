@@ -12,8 +12,8 @@ import (
 	"time"
 )
 
-// ControlSocket, in the SocketDir, is where a job's first process answers Status
-// and Ask. The job can put its own there: an answer is its word, no more.
+// ControlSocket, in the SocketDir, is where a job's first process answers Status,
+// AskStop and AskDecide. The job can put its own there: an answer is its word, no more.
 const ControlSocket = "control.sock"
 
 // RunningStep is a step at work.
@@ -30,11 +30,13 @@ type Answer struct {
 	Running  []RunningStep `json:"running"` // by step
 	Steps    int           `json:"steps"`
 	Stopping bool          `json:"stopping,omitempty"`
+	Decided  []string      `json:"decided,omitempty"` // names of steps that a person has decided on
 }
 
 // question is what a connection to the control socket asks, once.
 type question struct {
-	Stop *time.Duration `json:"stop,omitempty"` // the grace; nil asks for the status alone
+	Stop   *time.Duration `json:"stop,omitempty"` // the grace; nil asks for the status alone
+	Decide *Decision      `json:"decide,omitempty"`
 }
 
 const (
@@ -116,13 +118,16 @@ func (r *run) reply(conn net.Conn) {
 	if q.Stop != nil {
 		r.stopper.stop(*q.Stop)
 	}
+	if q.Decide != nil {
+		r.decide(*q.Decide)
+	}
 	_ = json.NewEncoder(conn).Encode(r.answer())
 }
 
 func (r *run) answer() Answer {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	a := Answer{Since: r.since, Steps: len(r.task.Steps), Stopping: r.stopper.ctx.Err() != nil}
+	a := Answer{Since: r.since, Steps: len(r.task.Steps), Stopping: r.stopper.ctx.Err() != nil, Decided: r.task.Desk.names()}
 	for _, s := range r.running {
 		a.Running = append(a.Running, s)
 	}

@@ -22,6 +22,8 @@ type RecordKind string
 const (
 	RecordBegun   RecordKind = "begun"   // a process that had waited for its job was given it
 	RecordProcess RecordKind = "process" // a step started a session of processes
+	RecordWait    RecordKind = "wait"    // a step waits for a person
+	RecordGo      RecordKind = "go"      // a person has decided on it
 	RecordStep    RecordKind = "step"    // a step ended
 	RecordStop    RecordKind = "stop"    // somebody asked for the job's end
 	RecordSaved   RecordKind = "saved"   // an archive is whole
@@ -139,7 +141,7 @@ func Has(records []Record, kind RecordKind) bool {
 // sound brings a record within bounds, and reports whether it makes sense.
 func (r *Record) sound() bool {
 	switch r.Kind {
-	case RecordBegun, RecordProcess, RecordStop:
+	case RecordBegun, RecordProcess, RecordStop, RecordWait, RecordGo:
 		return true
 	case RecordStep:
 		return r.Result != nil && soundStep(r.Result)

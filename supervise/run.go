@@ -56,6 +56,9 @@ func supervise(ctx context.Context, task Task, p parent, below []string, logPath
 	if err != nil {
 		return o, err
 	}
+	if task.Desk == nil {
+		task.Desk = NewDesk()
+	}
 	r := newRun(&task, p, log, journal)
 	r.dir = filepath.Dir(journalPath)
 	r.site.env = overlay(below, task.Env)

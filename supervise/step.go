@@ -47,11 +47,14 @@ func (r *run) room(i int) (room, error) {
 // step runs a step to its end, and notes what became of it.
 func (r *run) step(ctx context.Context, i int) ending {
 	step := &r.task.Steps[i]
+	end, tries := r.await(ctx, i), 0
 	result := fsm.StepResult{Name: step.Name, StartedAt: time.Now().UTC()}
-	r.log.Printf("step %s (%d of %d)", step.Name, i+1, len(r.task.Steps))
-	r.began(i, result.StartedAt)
-	end, tries := r.tries(ctx, i, step)
-	r.ended(i)
+	if passed(end) {
+		r.log.Printf("step %s (%d of %d)", step.Name, i+1, len(r.task.Steps))
+		r.began(i, result.StartedAt)
+		end, tries = r.tries(ctx, i, step)
+		r.ended(i)
+	}
 	if end.message != "" {
 		end.message = "step " + step.Name + ": " + end.message
 	}

@@ -56,6 +56,11 @@ type Task struct {
 	// SecretValues are those that steps name, by name. They never travel with the
 	// rest: Main has them from SecretsFile.
 	SecretValues map[string]string `json:"-"`
+	// Job names the job in messages, as commands take it.
+	Job string `json:"job,omitempty"`
+	// Desk takes decisions on manual steps beside the control socket; nil where
+	// nobody holds it.
+	Desk *Desk `json:"-"`
 	// SocketDir is a folder for ControlSocket and the satellites' sockets, shared
 	// by all of the job's containers; empty for none.
 	SocketDir string `json:"socket_dir,omitempty"`
@@ -87,6 +92,11 @@ type Step struct {
 	Parallel bool           `json:"parallel,omitempty"`
 	Needs    []int          `json:"needs,omitempty"`
 	On       pipeline.RunOn `json:"on,omitempty"`
+	// Manual waits for a Decision before the step begins, which is no part of the
+	// step's time. Lock is what the decision's Key must open to approve it; empty is
+	// none.
+	Manual bool   `json:"manual,omitempty"`
+	Lock   string `json:"lock,omitempty"`
 	// Skip says why the step is left out; empty where it isn't.
 	Skip string `json:"skip,omitempty"`
 	// Retry may name failure, timeout and oom; nil is never.

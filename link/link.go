@@ -66,6 +66,7 @@ type Report struct {
 	ID      uint64         `json:"id"`
 	Ref     fsm.AttemptRef `json:"ref"`
 	Started bool           `json:"started,omitempty"`
+	Waiting []string       `json:"waiting,omitempty"` // with Started: steps that wait for a person by now
 	Outcome *fsm.Outcome   `json:"outcome,omitempty"` // set when it has ended
 }
 
@@ -97,7 +98,9 @@ type Wanted struct {
 type Assignment struct {
 	Ref    fsm.AttemptRef `json:"ref"`
 	Cancel bool           `json:"cancel,omitempty"` // stop it and report Canceled
-	Work   *Work          `json:"work,omitempty"`
+	// Decisions are all that people have said of its manual steps.
+	Decisions []fsm.StepDecision `json:"decisions,omitempty"`
+	Work      *Work              `json:"work,omitempty"`
 }
 
 // Work is all that a node needs to know to run an attempt.

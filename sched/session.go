@@ -165,7 +165,7 @@ func (s *session) take(ctx context.Context, reports []link.Report) error {
 			commands[i].FinishAttempt = &fsm.FinishAttempt{Ref: r.Ref, Outcome: *r.Outcome}
 			continue
 		}
-		commands[i].StartAttempt = &fsm.StartAttempt{Ref: r.Ref}
+		commands[i].StartAttempt = &fsm.StartAttempt{Ref: r.Ref, Waiting: r.Waiting}
 	}
 	results, err := s.proposeAll(ctx, commands)
 	if err == nil {
@@ -255,7 +255,7 @@ func (s *session) send(ctx context.Context) error {
 // was sent last; a stream's first one is sent in any case.
 func (s *session) news(state *fsm.State, first bool) *link.Wanted {
 	set := Wanted(state, s.hello, s.knows)
-	if !first && slices.Equal(set, s.sent) {
+	if !first && slices.EqualFunc(set, s.sent, SameWish) {
 		return nil
 	}
 	s.sent = slices.Clone(set)

@@ -45,9 +45,14 @@ func Wanted(s *fsm.State, hello *link.Hello, knows map[fsm.AttemptRef]bool) []li
 		if a.Incarnation != hello.Node.Incarnation && !knows[ref] {
 			continue
 		}
-		out = append(out, link.Assignment{Ref: ref, Cancel: j.CanceledBy != ""})
+		out = append(out, link.Assignment{Ref: ref, Cancel: j.CanceledBy != "", Decisions: a.Decisions})
 	}
 	return out
+}
+
+// SameWish compares what is wanted of two attempts. Decisions are only ever added.
+func SameWish(a, b link.Assignment) bool {
+	return a.Ref == b.Ref && a.Cancel == b.Cancel && len(a.Decisions) == len(b.Decisions)
 }
 
 func refs(hello *link.Hello) map[fsm.AttemptRef]bool {

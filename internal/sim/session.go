@@ -203,7 +203,7 @@ func (s *session) news() *link.Wanted {
 	state := s.state()
 	set := sched.Wanted(state, s.hello, s.knows)
 	bugs := &s.t.m.w.opt.Bugs
-	if !s.first && (slices.Equal(set, s.sent) || bugs.WantedOnlyOnce) {
+	if !s.first && (slices.EqualFunc(set, s.sent, sched.SameWish) || bugs.WantedOnlyOnce) {
 		return nil
 	}
 	s.first = false

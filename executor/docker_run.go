@@ -179,6 +179,13 @@ func (r *dockerRun) tell(ctx context.Context, grace time.Duration) {
 	}
 }
 
+// Decide hands the decision in by the control socket. The key is good for the one step
+// that it approves, so that a job that has put a socket of its own there learns nothing
+// by it.
+func (r *dockerRun) Decide(ctx context.Context, d Decision) error {
+	return supervise.AskDecide(ctx, filepath.Join(r.t.Dir, supervise.SocketsDir, supervise.ControlSocket), d)
+}
+
 func (r *dockerRun) gone(ctx context.Context) error {
 	return r.d.insist(ctx, "stop attempt "+r.t.Ref.String(), func() error {
 		_, err := r.end(ctx)

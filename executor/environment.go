@@ -62,6 +62,7 @@ func task(t Task, dir string, below []string, grace time.Duration, logLimit int6
 		Dir: dir, Timeout: spec.Timeout, Grace: grace, LogLimit: logLimit,
 		Restore: t.Restore, Caches: t.Caches, Artifacts: artifacts(spec.Artifacts),
 		CacheLimit: t.CacheLimit, ArtifactsLimit: t.ArtifactsLimit,
+		Job: t.Ref.Job.String(),
 	}
 	for _, key := range identity {
 		env[key] = own[key]
@@ -71,6 +72,10 @@ func task(t Task, dir string, below []string, grace time.Duration, logLimit int6
 	named := satellites(t)
 	for _, step := range spec.Steps {
 		s.Steps = append(s.Steps, aStep(step, spec, own, named[step.Image]))
+		if step.When.Manual {
+			last := &s.Steps[len(s.Steps)-1]
+			last.Manual, last.Lock = true, supervise.Lock(t.Approvals[step.Name])
+		}
 	}
 	for _, service := range spec.Services {
 		if service.Ready != nil && service.Ready.Port != 0 {

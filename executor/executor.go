@@ -17,6 +17,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/codepr/narwhal/fsm"
@@ -53,12 +54,17 @@ type Task struct {
 	// CacheLimit is how many bytes the archive of a cache may have in OutDir,
 	// ArtifactsLimit those of artifacts and of test reports; 0 is any.
 	CacheLimit, ArtifactsLimit int64
+	// Approvals are the keys to manual steps, by the steps' names. They must not come
+	// into the job's hands.
+	Approvals map[string]string
 }
 
 // What goes into and comes out of a job is described as package supervise does.
 type (
 	Restore = supervise.Restore
 	Cache   = supervise.Cache
+	// Decision is a person's word on the manual steps of a name.
+	Decision = supervise.Decision
 )
 
 // The folders of an attempt's own that hold archives, and the names of some.
@@ -93,6 +99,9 @@ type Run interface {
 	// Stop asks the attempt to end, and makes it end after grace. It returns when
 	// it has. A second call may shorten the grace of the first.
 	Stop(ctx context.Context, grace time.Duration) error
+	// Decide hands a person's word on a manual step to the attempt, which may not
+	// have come to the step yet. Doing so again changes nothing.
+	Decide(ctx context.Context, d Decision) error
 }
 
 // ended is an attempt that ended before it ran.
@@ -100,6 +109,27 @@ type ended struct{ outcome fsm.Outcome }
 
 func (e ended) Wait(context.Context) (fsm.Outcome, error) { return e.outcome, nil }
 func (e ended) Stop(context.Context, time.Duration) error { return nil }
+func (e ended) Decide(context.Context, Decision) error    { return nil }
+
+// Waiting are the names of the steps that wait for a person, as the attempt's
+// journal tells.
+func (t Task) Waiting() ([]string, error) {
+	records, err := supervise.ReadJournal(t.journal())
+	if err != nil {
+		return nil, err
+	}
+	var names []string
+	for _, i := range supervise.WaitingSteps(records) {
+		// A job can write to its own journal.
+		if i < 0 || i >= len(t.Work.Spec.Steps) || !t.Work.Spec.Steps[i].When.Manual {
+			continue
+		}
+		if name := t.Work.Spec.Steps[i].Name; !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+	}
+	return names, nil
+}
 
 func (t Task) log() string     { return filepath.Join(t.Dir, supervise.LogFile) }
 func (t Task) journal() string { return filepath.Join(t.Dir, supervise.JournalFile) }

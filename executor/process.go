@@ -90,7 +90,7 @@ func (p *Process) Start(ctx context.Context, t Task) (Run, error) {
 		}
 	}
 	life, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
-	r := &processRun{cancel: cancel, done: make(chan struct{}), now: make(chan struct{})}
+	r := &processRun{cancel: cancel, done: make(chan struct{}), now: make(chan struct{}), desk: supervise.NewDesk()}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.shut || p.runs[t.Ref] != nil {
@@ -100,7 +100,7 @@ func (p *Process) Start(ctx context.Context, t Task) (Run, error) {
 	p.runs[t.Ref] = r
 	p.jobs.Go(func() {
 		defer cancel(nil)
-		r.outcome, r.err = p.supervise(life, t)
+		r.outcome, r.err = p.supervise(life, t, r.desk)
 		p.mu.Lock()
 		delete(p.runs, t.Ref)
 		p.mu.Unlock()
@@ -125,11 +125,11 @@ func needsContainers(t Task) string {
 }
 
 // supervise runs the attempt's steps, in a group of their own where there can be one.
-func (p *Process) supervise(ctx context.Context, t Task) (fsm.Outcome, error) {
+func (p *Process) supervise(ctx context.Context, t Task, desk *supervise.Desk) (fsm.Outcome, error) {
 	spec := task(t, t.Workspace, p.cfg.Env, p.cfg.Grace, p.cfg.LogLimit)
 	spec.Nice, spec.OOMScore = p.cfg.Nice, p.cfg.OOMScore
 	spec.Where = fmt.Sprintf("node %s", t.Node)
-	spec.SecretValues = t.Secrets
+	spec.SecretValues, spec.Desk = t.Secrets, desk
 	group := filepath.Join(groupName(p.cfg.Node), refName(t.Ref))
 	if !p.Limits() {
 		return supervise.Run(ctx, spec, t.log(), t.journal())

@@ -13,6 +13,7 @@ import (
 type processRun struct {
 	cancel context.CancelCauseFunc
 	now    chan struct{}
+	desk   *supervise.Desk
 	once   sync.Once
 	done   chan struct{}
 
@@ -47,4 +48,10 @@ func (r *processRun) Stop(ctx context.Context, grace time.Duration) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
+}
+
+// Decide hands the decision in.
+func (r *processRun) Decide(_ context.Context, d Decision) error {
+	r.desk.Decide(d)
+	return nil
 }

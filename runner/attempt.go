@@ -23,6 +23,7 @@ type attempt struct {
 	ref   fsm.AttemptRef
 	work  link.Work
 	stops chan time.Duration // graces; the executor's run is stopped with each
+	asks  chan struct{}      // holds a token when there may be new decisions
 	done  chan struct{}      // closed when nothing more is written to its log
 	begun bool               // an earlier start of this node has started its process
 
@@ -35,10 +36,12 @@ type attempt struct {
 	// Under Runner.mu.
 	state   state
 	started bool // the executor has it, or may have it
+
+	decisions []fsm.StepDecision
 }
 
 func newAttempt(ref fsm.AttemptRef, work link.Work) *attempt {
-	return &attempt{ref: ref, work: work, state: running, stops: make(chan time.Duration, 4), done: make(chan struct{})}
+	return &attempt{ref: ref, work: work, state: running, stops: make(chan time.Duration, 4), asks: make(chan struct{}, 1), done: make(chan struct{})}
 }
 
 // bind gives the attempt its life, inside ctx.
@@ -255,6 +258,9 @@ func (r *Runner) wait(a *attempt, t executor.Task, run executor.Run, words *word
 			}
 		}
 	})
+	if asksPeople(a.work.Spec) {
+		wg.Go(func() { r.ask(ctx, a, t, run) })
+	}
 	o, err := run.Wait(a.life)
 	if err != nil {
 		return fsm.Outcome{}, fmt.Errorf("lost sight of the job: %w", err)

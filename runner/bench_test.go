@@ -22,6 +22,8 @@ func (over) Wait(context.Context) (fsm.Outcome, error) { return fsm.Outcome{Stat
 
 func (over) Stop(context.Context, time.Duration) error { return nil }
 
+func (over) Decide(context.Context, executor.Decision) error { return nil }
+
 // BenchmarkAttempts is all of a node's own work on an attempt, from the wish to
 // the acknowledged outcome, with 64 wanted at a time and fsync on. Without beats,
 // a wake-up that gets lost would hang it.

@@ -234,6 +234,8 @@ type fakeRun struct {
 	out   fsm.Outcome
 	ended chan struct{}
 	stops []time.Duration
+
+	decided []executor.Decision
 }
 
 func newMachine() *machine {
@@ -320,6 +322,11 @@ func (f *fakeRun) Stop(_ context.Context, grace time.Duration) error {
 	if !hold {
 		f.m.exit(f.task.Ref, fsm.Outcome{Status: fsm.Failed, Cause: fsm.CauseFailure, ExitCode: 143})
 	}
+	return nil
+}
+
+func (f *fakeRun) Decide(_ context.Context, d executor.Decision) error {
+	f.m.update(func() { f.decided = append(f.decided, d) })
 	return nil
 }
 

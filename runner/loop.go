@@ -38,6 +38,7 @@ func (r *Runner) step(outer context.Context) error {
 			r.take(outer, &todo, act, works[act.ref])
 		}
 	}
+	r.pass()
 	r.mu.Unlock()
 	if len(todo.records) > 0 {
 		if err := r.ledger.append(todo.records...); err != nil {

@@ -75,6 +75,13 @@ func (o *outbox) drop(ref fsm.AttemptRef) {
 	o.reports = slices.DeleteFunc(o.reports, func(r link.Report) bool { return r.Ref == ref })
 }
 
+// tells reports whether something on an attempt is still to be acknowledged.
+func (o *outbox) tells(ref fsm.AttemptRef) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return slices.ContainsFunc(o.reports, func(r link.Report) bool { return r.Ref == ref })
+}
+
 func (o *outbox) empty() bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()

@@ -58,6 +58,8 @@ type Runner struct {
 	works    map[fsm.AttemptRef]*link.Work
 	quitting bool
 
+	approvalKey []byte // no job's: the keys to manual steps are made of it
+
 	live sync.WaitGroup // attempts' goroutines
 }
 
@@ -80,6 +82,10 @@ func New(cfg Config) (*Runner, error) {
 	if cfg.Dir, err = filepath.Abs(cfg.Dir); err != nil {
 		return nil, fmt.Errorf("find data directory: %w", err)
 	}
+	approvalKey, err := readApprovalKey(cfg.Dir)
+	if err != nil {
+		return nil, err
+	}
 	l, lost, err := openLedger(filepath.Join(cfg.Dir, "ledger"))
 	if err != nil {
 		return nil, err
@@ -88,7 +94,7 @@ func New(cfg Config) (*Runner, error) {
 		cfg.Log.Warn("ledger had a torn end, cut off", "bytes", lost)
 	}
 	r := &Runner{
-		cfg: cfg, log: cfg.Log, ledger: l, out: newOutbox(), lease: newLease(cfg.Lease),
+		cfg: cfg, log: cfg.Log, ledger: l, approvalKey: approvalKey, out: newOutbox(), lease: newLease(cfg.Lease),
 		plans: make(chan struct{}, cfg.Plans), kick: make(chan struct{}, 1), resync: make(chan struct{}, 1),
 		greeted: make(chan struct{}), fatal: make(chan error, 1),
 		keep: &keeper{

@@ -43,6 +43,7 @@ func (r *Runner) task(a *attempt) executor.Task {
 		Dir: r.dir(a.ref), Workspace: r.workspace(a.ref),
 		ObjectsDir: r.cfg.Checkout.ObjectsDir(a.work.Commit),
 		CacheLimit: r.keep.limits.filled().Cache, ArtifactsLimit: r.keep.limits.filled().Artifacts,
+		Approvals: r.approvals(a.ref, a.work.Spec),
 		// What a task says of itself the executor gives to the steps.
 		Env: map[string]string{"NARWHAL_URL": r.cfg.URL, "NARWHAL_NODE": r.cfg.Node.Name},
 	}

@@ -26,11 +26,11 @@ func (s *Server) jobRoutes(api huma.API) {
 	}, s.explainJob)
 	huma.Register(api, huma.Operation{
 		OperationID: "approve-job", Method: http.MethodPost, Path: prefix + "/jobs/{id}/approve", Tags: []string{"jobs"},
-		Summary: "Let a job go on that waits for a person", Middlewares: s.placed(redirect),
+		Summary: "Let a job, or a step of it, go on that waits for a person", Middlewares: s.placed(redirect),
 	}, func(ctx context.Context, in *decisionInput) (*jobOutput, error) { return s.decideJob(ctx, in, true) })
 	huma.Register(api, huma.Operation{
 		OperationID: "reject-job", Method: http.MethodPost, Path: prefix + "/jobs/{id}/reject", Tags: []string{"jobs"},
-		Summary: "End a job that waits for a person", Middlewares: s.placed(redirect),
+		Summary: "End a job that waits for a person, or fail its step", Middlewares: s.placed(redirect),
 	}, func(ctx context.Context, in *decisionInput) (*jobOutput, error) { return s.decideJob(ctx, in, false) })
 }
 
@@ -134,7 +134,24 @@ func (s *Server) explainJob(ctx context.Context, in *jobInput) (*struct{ Body Ex
 }
 
 type decisionInput struct {
-	ID string `path:"id" pattern:"^[0-9]+\\.[0-9]+$" example:"42.1"`
+	ID   string `path:"id" pattern:"^[0-9]+\\.[0-9]+$" example:"42.1"`
+	Step string `query:"step" maxLength:"100" doc:"Decide on this manual step of the job's current attempt, instead of on the job"`
+}
+
+// undecided says why a decision was refused.
+func (s *Server) undecided(err error, j *fsm.Job, step string) error {
+	switch {
+	case errors.Is(err, fsm.ErrNotHeld):
+		if a, ok := j.Current(); ok && len(a.Waiting) > 0 {
+			return problem(http.StatusConflict, CodeConflict, "job %s is %s, and its step %s waits for a person: name the step", j.ID, j.Status, a.Waiting[0])
+		}
+		return problem(http.StatusConflict, CodeConflict, "job %s does not wait for a person: it is %s", j.ID, j.Status)
+	case errors.Is(err, fsm.ErrNoStep):
+		return problem(http.StatusNotFound, CodeNotFound, "job %s has no step %q: see the steps of the job", j.ID, step)
+	case errors.Is(err, fsm.ErrNotManual), errors.Is(err, fsm.ErrDecided), errors.Is(err, fsm.ErrNotPlaced), errors.Is(err, fsm.ErrJobEnded):
+		return problem(http.StatusConflict, CodeConflict, "step %q of job %s: %s; the job is %s", step, j.ID, err, j.Status)
+	}
+	return s.asProblem(err)
 }
 
 type jobOutput struct {
@@ -147,12 +164,13 @@ func (s *Server) decideJob(ctx context.Context, in *decisionInput, approve bool)
 	if err != nil {
 		return nil, err
 	}
-	result, err := s.deps.Proposer.Propose(ctx, fsm.Command{DecideJob: &fsm.DecideJob{Job: j.ID, Approve: approve, By: byAPI}})
-	if errors.Is(err, fsm.ErrNotHeld) {
-		return nil, problem(http.StatusConflict, CodeConflict, "job %s does not wait for a person: it is %s", j.ID, j.Status)
+	decide := fsm.Command{DecideJob: &fsm.DecideJob{Job: j.ID, Approve: approve, By: byAPI}}
+	if in.Step != "" {
+		decide = fsm.Command{DecideStep: &fsm.DecideStep{Job: j.ID, Step: in.Step, Approve: approve, By: byAPI}}
 	}
+	result, err := s.deps.Proposer.Propose(ctx, decide)
 	if err != nil {
-		return nil, s.asProblem(err)
+		return nil, s.undecided(err, j, in.Step)
 	}
 	state := s.deps.State.State()
 	if j, err = findJob(state, in.ID); err != nil {

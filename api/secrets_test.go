@@ -109,6 +109,32 @@ func TestApproveAndReject(t *testing.T) {
 	w.nodes["b"].call("POST", "/api/v1/jobs/1.1/approve", "").want(307)
 }
 
+func TestDecideStep(t *testing.T) {
+	w := newWorld(t, nil, "a", "b")
+	n := w.nodes["a"]
+	id := w.build()
+	plan, job := fsm.JobID{Build: id}, fsm.JobID{Build: id, Seq: 1}
+	w.assign(plan, "a")
+	spec := pipeline.Job{Name: "one", Resources: pipeline.Resources{CPU: 1, Memory: 1}, Steps: []pipeline.Step{
+		{Name: "test"}, {Name: "de ploy", When: pipeline.When{Manual: true}},
+	}}
+	w.finish(plan, fsm.Outcome{Status: fsm.Passed, Plan: &pipeline.Pipeline{Jobs: []pipeline.Job{spec}}})
+	const deploy = "/api/v1/jobs/1.1/approve?step=de+ploy"
+	n.call("POST", deploy, "").wantProblem(409, api.CodeConflict) // it is not placed yet
+	w.assign(job, "a")
+	w.nodes["b"].call("POST", deploy, "").want(307)
+	n.call("POST", "/api/v1/jobs/1.1/approve?step=test", "").wantProblem(409, api.CodeConflict)
+	n.call("POST", "/api/v1/jobs/1.1/approve?step=nosuch", "").wantProblem(404, api.CodeNotFound)
+	var j api.Job
+	n.call("POST", deploy, "").want(200).into(&j)
+	if d := j.Attempts[0].Decisions; len(d) != 1 || d[0].Step != "de ploy" || !d[0].Approve || d[0].By == "" {
+		t.Errorf("decisions are %+v", d)
+	}
+	n.call("POST", "/api/v1/jobs/1.1/reject?step=de+ploy", "").wantProblem(409, api.CodeConflict)
+	w.finish(job, fsm.Outcome{Status: fsm.Passed})
+	n.call("POST", deploy, "").wantProblem(409, api.CodeConflict)
+}
+
 func TestInputs(t *testing.T) {
 	w := newWorld(t, nil, "a")
 	n := w.nodes["a"]

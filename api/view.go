@@ -55,6 +55,7 @@ type Job struct {
 	Matrix     map[string]string   `json:"matrix,omitempty"`
 	Allowed    bool                `json:"allow_failure,omitempty" doc:"It may fail: the build goes on"`
 	Group      string              `json:"group,omitempty" doc:"Its concurrency group"`
+	Waiting    []string            `json:"waiting,omitempty" doc:"Steps that wait for a person"`
 	Attempts   []Attempt           `json:"attempts,omitempty"`
 	NotBefore  time.Time           `json:"not_before,omitzero"`
 	QueuedAt   time.Time           `json:"queued_at,omitzero"`
@@ -64,22 +65,23 @@ type Job struct {
 
 // Attempt is one placement of a job.
 type Attempt struct {
-	N          int              `json:"n"`
-	Node       fsm.NodeID       `json:"node"`
-	NodeName   string           `json:"node_name,omitempty"`
-	Status     fsm.Status       `json:"status"`
-	Cause      fsm.Cause        `json:"cause,omitempty"`
-	ExitCode   int              `json:"exit_code,omitempty"`
-	Reason     string           `json:"reason,omitempty"`
-	Steps      []fsm.StepResult `json:"steps,omitempty"`
-	LogBytes   int64            `json:"log_bytes,omitempty"`
-	PeakMemory int64            `json:"peak_memory,omitempty" doc:"Bytes, of all its containers"`
-	CPUTime    time.Duration    `json:"cpu_time,omitempty" doc:"Nanoseconds"`
-	Tests      *fsm.TestReport  `json:"tests,omitempty"`
-	Artifacts  *fsm.Artifacts   `json:"artifacts,omitempty"`
-	AssignedAt time.Time        `json:"assigned_at"`
-	StartedAt  time.Time        `json:"started_at,omitzero"`
-	EndedAt    time.Time        `json:"ended_at,omitzero"`
+	N          int                `json:"n"`
+	Node       fsm.NodeID         `json:"node"`
+	NodeName   string             `json:"node_name,omitempty"`
+	Status     fsm.Status         `json:"status"`
+	Cause      fsm.Cause          `json:"cause,omitempty"`
+	ExitCode   int                `json:"exit_code,omitempty"`
+	Reason     string             `json:"reason,omitempty"`
+	Steps      []fsm.StepResult   `json:"steps,omitempty"`
+	LogBytes   int64              `json:"log_bytes,omitempty"`
+	PeakMemory int64              `json:"peak_memory,omitempty" doc:"Bytes, of all its containers"`
+	CPUTime    time.Duration      `json:"cpu_time,omitempty" doc:"Nanoseconds"`
+	Tests      *fsm.TestReport    `json:"tests,omitempty"`
+	Artifacts  *fsm.Artifacts     `json:"artifacts,omitempty"`
+	Decisions  []fsm.StepDecision `json:"decisions,omitempty" doc:"What people said of its manual steps"`
+	AssignedAt time.Time          `json:"assigned_at"`
+	StartedAt  time.Time          `json:"started_at,omitzero"`
+	EndedAt    time.Time          `json:"ended_at,omitzero"`
 }
 
 // Node is a node as the API shows it: what the cluster knows of it, and what it
@@ -140,12 +142,12 @@ func jobView(s *fsm.State, j *fsm.Job) Job {
 	for _, a := range j.Attempts {
 		x := Attempt{
 			N: a.N, Node: a.Node, Status: a.Status, Cause: a.Cause, ExitCode: a.ExitCode, Reason: a.Message,
-			Steps: a.Steps, LogBytes: a.LogBytes, PeakMemory: a.PeakMemory, CPUTime: a.CPUTime, Tests: a.Tests, Artifacts: a.Artifacts, AssignedAt: a.AssignedAt, StartedAt: a.StartedAt, EndedAt: a.EndedAt,
+			Steps: a.Steps, LogBytes: a.LogBytes, PeakMemory: a.PeakMemory, CPUTime: a.CPUTime, Tests: a.Tests, Artifacts: a.Artifacts, Decisions: a.Decisions, AssignedAt: a.AssignedAt, StartedAt: a.StartedAt, EndedAt: a.EndedAt,
 		}
 		if n, ok := s.Node(a.Node); ok {
 			x.NodeName = n.Name
 		}
-		v.Node = a.Node
+		v.Node, v.Waiting = a.Node, a.Waiting
 		v.Attempts = append(v.Attempts, x)
 	}
 	return v

@@ -48,6 +48,19 @@ func (c *Client) Reject(ctx context.Context, job fsm.JobID) (api.Job, error) {
 	return post[api.Job](ctx, c, "/jobs/"+job.String()+"/reject", "")
 }
 
+// DecideStep approves or rejects a manual step of a job's current attempt.
+func (c *Client) DecideStep(ctx context.Context, job fsm.JobID, step string, approve bool) (api.Job, error) {
+	var out api.Job
+	verb := "/reject"
+	if approve {
+		verb = "/approve"
+	}
+	err := c.call(ctx, &request{
+		method: http.MethodPost, path: prefix + "/jobs/" + job.String() + verb, query: url.Values{"step": {step}},
+	}, &out)
+	return out, err
+}
+
 func ofRepo(repo string) url.Values {
 	if repo == "" {
 		return nil

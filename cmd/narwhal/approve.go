@@ -10,33 +10,63 @@ import (
 )
 
 func approveCommand() *cobra.Command {
-	var r remote
 	cmd := &cobra.Command{
-		Use: "approve JOB", Short: "Let a job go on that waits for a person", Args: cobra.ExactArgs(1),
-		Long: "Let a job go on that waits for a person, since its `when` says manual. `narwhal jobs --status held`\nlists them.",
+		Use: "approve JOB", Short: "Let a job, or a step of it, go on that waits for a person", Args: cobra.ExactArgs(1),
+		Long: "Let a job go on that waits for a person, since its `when` says manual, or with --step a step of a job that runs.\n" +
+			"`narwhal jobs --status held` lists the jobs, `narwhal build` shows the steps.",
 	}
-	return r.command(cmd, func(ctx context.Context, args []string) error {
-		return r.decide(args[0], func(id fsm.JobID) (api.Job, error) { return r.client.Approve(ctx, id) })
-	})
+	return decideCommand(cmd, true)
 }
 
 func rejectCommand() *cobra.Command {
+	cmd := &cobra.Command{Use: "reject JOB", Short: "End a job that waits for a person, or fail its step", Args: cobra.ExactArgs(1)}
+	return decideCommand(cmd, false)
+}
+
+func decideCommand(cmd *cobra.Command, approve bool) *cobra.Command {
 	var r remote
-	cmd := &cobra.Command{Use: "reject JOB", Short: "End a job that waits for a person", Args: cobra.ExactArgs(1)}
+	step := cmd.Flags().String("step", "", "decide on this step of the job, instead of on the job")
 	return r.command(cmd, func(ctx context.Context, args []string) error {
-		return r.decide(args[0], func(id fsm.JobID) (api.Job, error) { return r.client.Reject(ctx, id) })
+		id, err := fsm.ParseJobID(args[0])
+		switch {
+		case err != nil:
+			return usage("%w", err)
+		case cmd.Flags().Changed("step") && *step == "":
+			return usage("--step is empty: want the name of a step")
+		case *step != "":
+			return r.decideStep(ctx, id, *step, approve)
+		}
+		decide := r.client.Reject
+		if approve {
+			decide = r.client.Approve
+		}
+		j, err := decide(ctx, id)
+		if err != nil {
+			return err
+		}
+		r.say("job %s, %s, is %s", j.ID, j.Name, withCause(j.Status, j.Cause))
+		return nil
 	})
 }
 
-func (r *remote) decide(text string, decide func(fsm.JobID) (api.Job, error)) error {
-	id, err := fsm.ParseJobID(text)
-	if err != nil {
-		return usage("%w", err)
-	}
-	j, err := decide(id)
+func (r *remote) decideStep(ctx context.Context, id fsm.JobID, step string, approve bool) error {
+	j, err := r.client.DecideStep(ctx, id, step, approve)
 	if err != nil {
 		return err
 	}
-	r.say("job %s, %s, is %s", j.ID, j.Name, withCause(j.Status, j.Cause))
+	said := "rejected"
+	if approve {
+		said = "approved"
+	}
+	r.say("step %s of job %s, %s, is %s", step, j.ID, j.Name, said)
 	return nil
+}
+
+// jobStatus says how a job stands, and what it waits for.
+func jobStatus(j *api.Job) string {
+	text := withCause(j.Status, j.Cause)
+	if len(j.Waiting) > 0 {
+		text += ", step " + j.Waiting[0] + " waits for a person"
+	}
+	return text
 }

@@ -75,7 +75,7 @@ func showBuild(w io.Writer, b api.Build) {
 	fmt.Fprintln(w)
 	row(w, "JOB", "NAME", "STATUS", "NODE", "TOOK", "EXIT", "CPU", "MEMORY")
 	for _, j := range b.Jobs {
-		row(w, j.ID, j.Name, withCause(j.Status, j.Cause), "", took(j.StartedAt, j.EndedAt), "", "", "")
+		row(w, j.ID, j.Name, jobStatus(&j), "", took(j.StartedAt, j.EndedAt), "", "", "")
 		for _, a := range j.Attempts {
 			node := a.NodeName
 			if node == "" {

@@ -41,7 +41,7 @@ func jobsCommand() *cobra.Command {
 				if n := len(j.Attempts); n > 0 && j.Attempts[n-1].NodeName != "" {
 					node = j.Attempts[n-1].NodeName
 				}
-				row(w, j.ID, j.Name, withCause(j.Status, j.Cause), j.Repo, node, fmt.Sprint(len(j.Attempts)), age(j.QueuedAt), took(j.StartedAt, j.EndedAt))
+				row(w, j.ID, j.Name, jobStatus(&j), j.Repo, node, fmt.Sprint(len(j.Attempts)), age(j.QueuedAt), took(j.StartedAt, j.EndedAt))
 			}
 		})
 	}))

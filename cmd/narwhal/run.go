@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -195,6 +196,7 @@ func (l *laptop) adjust() func(*pipeline.Pipeline) error {
 			case j.When.Manual && j.Skip == "":
 				j.Skip = "it waits for a person: run it with `narwhal run " + j.Name + "`"
 			}
+			j.Steps = laptopSteps(j, o.job != "")
 			if r := least(j.Resources, machine); r != j.Resources {
 				l.printer.say("job %s asks for %s, this machine has %s", j.Name, j.Resources, machine)
 				j.Resources = r
@@ -206,6 +208,23 @@ func (l *laptop) adjust() func(*pipeline.Pipeline) error {
 		l.printer.jobs(names)
 		return nil
 	}
+}
+
+// laptopSteps are a job's steps where nobody else is there to ask: whoever names a job
+// approves them.
+func laptopSteps(j pipeline.Job, named bool) []pipeline.Step {
+	steps := slices.Clone(j.Steps)
+	for i := range steps {
+		s := &steps[i]
+		if !s.When.Manual {
+			continue
+		}
+		s.When.Manual = false
+		if !named && s.Skip == "" {
+			s.Skip = "it waits for a person: run it with `narwhal run " + j.Name + "`"
+		}
+	}
+	return steps
 }
 
 func least(want, have pipeline.Resources) pipeline.Resources {

@@ -1,0 +1,112 @@
+package e2e
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/codepr/narwhal/api"
+	"github.com/codepr/narwhal/api/client"
+	"github.com/codepr/narwhal/fsm"
+	"github.com/codepr/narwhal/internal/lab"
+)
+
+const manualFile = inBusybox + `
+steps:
+  - {name: test, command: echo tested}
+  - {name: deploy, when: manual, command: echo deployed}
+  - {name: after, needs: [deploy], command: echo followed}
+  - {name: told, when: on_failure, command: echo told}
+  - {name: beside, needs: [test], command: echo "went on"}
+`
+
+// TestManualStep has processes wait for a person, and decides by other nodes than the
+// one that leads.
+func TestManualStep(t *testing.T) {
+	t.Parallel()
+	l := cluster(t, lab.Options{})
+	c, r := anyNode(t, l), repository(t)
+	sha := commit(t, r, manualFile)
+
+	j := asks(t, c, trigger(t, c, r, sha).ID)
+	awaitLog(t, c, j.ID, "went on\n")
+	awaitLog(t, c, j.ID, "step deploy waits for a person: narwhal approve "+j.ID.String()+" --step deploy, or reject")
+	other := nodeClient(t, follower(t, l))
+	if _, err := other.Approve(deadline(t, patience), j.ID); err == nil || !strings.Contains(err.Error(), "step deploy") {
+		t.Errorf("the job itself is approved: %v", err)
+	}
+	_, err := other.DecideStep(deadline(t, patience), j.ID, "deploy", true)
+	must(t, err)
+	b := ended(t, c, j.Build)
+	wantStatus(t, b, fsm.Passed)
+	says(t, c, j.ID, "deployed", "followed")
+	if d := job(t, b, "build").Attempts[0].Decisions; len(d) != 1 || !d[0].Approve || len(job(t, b, "build").Waiting) != 0 {
+		t.Errorf("decisions are %+v: %s", d, outline(b))
+	}
+	if _, err := other.DecideStep(deadline(t, patience), j.ID, "deploy", true); err == nil || !strings.Contains(err.Error(), "ended") {
+		t.Errorf("a step of a job that has ended is approved: %v", err)
+	}
+
+	j = asks(t, c, trigger(t, c, r, sha).ID)
+	_, err = other.DecideStep(deadline(t, patience), j.ID, "deploy", false)
+	must(t, err)
+	b = ended(t, c, j.Build)
+	wantStatus(t, b, fsm.Failed)
+	says(t, c, j.ID, "told")
+	if j := job(t, b, "build"); j.Cause != fsm.CauseRejected || !strings.Contains(j.Reason, "step deploy: rejected by") {
+		t.Errorf("want it rejected: %s", outline(b))
+	}
+
+	j = asks(t, c, trigger(t, c, r, sha).ID)
+	_, err = c.CancelBuild(deadline(t, patience), j.Build)
+	must(t, err)
+	wantStatus(t, ended(t, c, j.Build), fsm.Canceled)
+}
+
+// TestManualStepOutlivesNarwhal restarts the node while its container waits.
+func TestManualStepOutlivesNarwhal(t *testing.T) {
+	t.Parallel()
+	l, _ := dockerCluster(t, lab.Options{})
+	c, r := anyNode(t, l), repository(t)
+	j := asks(t, c, trigger(t, c, r, commit(t, r, manualFile)).ID)
+	at := slices.IndexFunc(l.Nodes, func(n *lab.Node) bool { return n.Name == j.Attempts[0].NodeName })
+	n := l.Nodes[at]
+	must(t, n.Kill())
+	must(t, n.Start(deadline(t, patience)))
+	settle(t, l)
+	awaitLog(t, c, j.ID, "goes on with the job")
+	j = asks(t, c, j.Build)
+	if _, err := nodeClient(t, l.Nodes[(at+1)%len(l.Nodes)]).DecideStep(deadline(t, patience), j.ID, "deploy", true); err != nil {
+		t.Fatal(err)
+	}
+	b := ended(t, anyNode(t, l), j.Build)
+	wantStatus(t, b, fsm.Passed)
+	if n := len(job(t, b, "build").Attempts); n != 1 {
+		t.Errorf("%d attempts: %s", n, outline(b))
+	}
+	says(t, c, j.ID, "deployed", "followed")
+}
+
+// asks returns a build's job once it shows that its step deploy waits.
+func asks(t *testing.T, c *client.Client, id fsm.BuildID) api.Job {
+	t.Helper()
+	b := until(t, c, id, "its step waits", func(b api.Build) bool {
+		j, ok := find(b, "build")
+		return ok && j.Status == fsm.Running && slices.Equal(j.Waiting, []string{"deploy"})
+	})
+	return job(t, b, "build")
+}
+
+// TestRunManualStep: on a laptop whoever names the job approves its steps.
+func TestRunManualStep(t *testing.T) {
+	t.Parallel()
+	h := checkoutHere(t, manualFile)
+	out, code := h.run(t, "--executor", "process").end(t)
+	if code != 0 || strings.Contains(out, "deployed") || !strings.Contains(out, "step deploy is left out: it waits for a person") || !strings.Contains(out, "| followed\n") {
+		t.Errorf("exit status %d after\n%s", code, out)
+	}
+	out, code = h.run(t, "--executor", "process", "build").end(t)
+	if code != 0 || !strings.Contains(out, "| deployed\n") {
+		t.Errorf("named: exit status %d after\n%s", code, out)
+	}
+}

@@ -44,7 +44,7 @@ func (l *fakeLog) Propose(ctx context.Context, cmd fsm.Command) (fsm.Result, err
 		}
 	}
 	l.index++
-	next, results := fsm.Apply(l.state, l.index, []fsm.Command{cmd})
+	next, results := fsm.Apply(l.state, l.index, 1, []fsm.Command{cmd})
 	l.state = next
 	l.commands = append(l.commands, cmd)
 	close(l.changed)

@@ -148,7 +148,7 @@ func (s *Server) forgetSecret(ctx context.Context, repo, name, what string) (*em
 		}
 		return nil, problem(http.StatusNotFound, CodeNotFound, "there is no %s %s: see `narwhal secret list`", what, where)
 	}
-	return s.change(ctx, fsm.Command{RemoveSecret: &fsm.RemoveSecret{Repo: repo, Name: name}})
+	return s.change(ctx, fsm.Command{RemoveSecret: &fsm.RemoveSecret{Repo: repo, Name: name, By: byAPI}})
 }
 
 // Credentials are a registry's.

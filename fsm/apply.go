@@ -7,14 +7,15 @@ import (
 	iradix "github.com/hashicorp/go-immutable-radix/v2"
 )
 
-// Apply makes the state that follows on s when the log entry at index, with its
-// commands in order, is applied. It answers each command with a Result; a
+// Apply makes the state that follows on s when the log entry at index, of a leader's
+// term, with its commands in order, is applied. It answers each command with a Result; a
 // command that is refused changes nothing and does not keep the others back.
 //
 // It is deterministic: the same state and entry give the same state on every
 // node. The time is the commands'.
-func Apply(s *State, index uint64, commands []Command) (*State, []Result) {
+func Apply(s *State, index, term uint64, commands []Command) (*State, []Result) {
 	tx := begin(s, index)
+	tx.term = term
 	results := make([]Result, len(commands))
 	for i := range commands {
 		tx.advance(commands[i].At)
@@ -40,6 +41,11 @@ type txn struct {
 	secrets   *iradix.Txn[*Secret]
 	caches    *iradix.Txn[*CacheEntry]
 	schedules *iradix.Txn[*Schedule]
+	deeds     *iradix.Txn[*Deed]
+	timelines *iradix.Txn[*timeline]
+
+	term  uint64
+	drawn map[BuildID]*timeline // those in timelines that nobody reads yet
 }
 
 func begin(s *State, index uint64) *txn {
@@ -58,6 +64,8 @@ func begin(s *State, index uint64) *txn {
 		secrets:   s.secrets.Txn(),
 		caches:    s.caches.Txn(),
 		schedules: s.schedules.Txn(),
+		deeds:     s.deeds.Txn(),
+		timelines: s.timelines.Txn(),
 	}
 	tx.index = index
 	return tx
@@ -77,6 +85,8 @@ func (tx *txn) commit() *State {
 	s.secrets = tx.secrets.CommitOnly()
 	s.caches = tx.caches.CommitOnly()
 	s.schedules = tx.schedules.CommitOnly()
+	s.deeds = tx.deeds.CommitOnly()
+	s.timelines = tx.timelines.CommitOnly()
 	return &s
 }
 
@@ -121,7 +131,7 @@ func (tx *txn) apply(c *Command) Result {
 	case c.AckEvents != nil:
 		return Result{Err: tx.ackEvents(c.AckEvents)}
 	case c.RaiseEpoch != nil:
-		tx.epoch = max(tx.epoch, c.RaiseEpoch.Epoch)
+		tx.raiseEpoch(c.RaiseEpoch)
 		return Result{}
 	default:
 		return Result{Err: tx.applyStore(c)}

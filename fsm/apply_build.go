@@ -21,6 +21,7 @@ func (tx *txn) addBuild(c *AddBuild) Result {
 	tx.putBuild(b)
 	tx.indexBuild(b)
 	tx.tellBuild(b)
+	tx.markBuild(b, TurnAccepted)
 	plan := &Job{ID: JobID{Build: b.ID}, Name: PlanName, Kind: KindPlan, Repo: c.Commit.Repo}
 	tx.queue(plan)
 	tx.expireHeld()
@@ -38,6 +39,7 @@ func (tx *txn) addJobs(b *Build, plan *pipeline.Pipeline) {
 	next.Jobs += uint32(len(plan.Jobs))
 	next.Open += uint32(len(plan.Jobs))
 	tx.putBuild(&next)
+	tx.markBuild(&next, TurnPlanned)
 	for i := range plan.Jobs {
 		spec := &plan.Jobs[i]
 		j := &Job{
@@ -91,6 +93,9 @@ func (tx *txn) cancelBuild(c *CancelBuild) error {
 	if b.Status.Terminal() {
 		return ErrEnded
 	}
+	if b.CanceledBy == "" {
+		tx.did(Deed{Did: DidCancel, By: c.By, Repo: b.Commit.Repo, Build: b.ID})
+	}
 	tx.stopBuild(b, c.By, 0)
 	return nil
 }
@@ -114,6 +119,7 @@ func (tx *txn) closeBuild(b *Build) {
 	tx.ended++
 	tx.putBuild(&next)
 	tx.tellBuild(&next)
+	tx.markBuild(&next, TurnEnded)
 }
 
 // severity orders what a build's jobs came to: its worst job names the build.
@@ -143,6 +149,7 @@ func (tx *txn) prune() {
 		}
 		tx.keys.Delete([]byte(b.Key))
 		tx.builds.Delete(b.ID.key())
+		tx.forgetTimeline(b.ID)
 		tx.ended--
 	}
 }

@@ -49,6 +49,9 @@ func (tx *txn) replace(id JobID, by BuildID) {
 		tx.stopBuild(tx.buildOf(j), buildName(by), by)
 		return
 	}
+	if j.CanceledBy == "" {
+		tx.markStop(j.ID.Build, j.ID.Seq, by)
+	}
 	tx.stopJob(j, buildName(by), by)
 }
 
@@ -63,6 +66,7 @@ func (tx *txn) stopBuild(b *Build, by string, replaced BuildID) {
 	next := *b
 	next.CanceledBy, next.ReplacedBy = by, replaced
 	tx.putBuild(&next)
+	tx.markStop(b.ID, wholeBuild, replaced)
 	for seq := range b.Jobs {
 		if j, ok := tx.jobs.Get(JobID{Build: b.ID, Seq: seq}.key()); ok {
 			tx.stopJob(j, by, replaced)

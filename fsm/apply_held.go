@@ -22,11 +22,18 @@ func (tx *txn) decideJob(c *DecideJob) error {
 		return ErrNotHeld
 	}
 	j := *old
+	d := Deed{Did: DidApprove, By: c.By, On: j.ID.String(), Repo: j.Repo, Build: j.ID.Build}
 	if !c.Approve {
+		d.Did = DidReject
+		tx.did(d)
+		j.RejectedBy = c.By
+		tx.markJob(&j, TurnRejected)
 		tx.endJob(&j, Outcome{Status: Canceled, Cause: CauseRejected, Message: "rejected by " + c.By})
 		return nil
 	}
+	tx.did(d)
 	j.ApprovedBy = c.By
+	tx.markJob(&j, TurnApproved)
 	tx.queue(&j)
 	tx.contend(tx.buildOf(&j), &j)
 	return nil
@@ -54,6 +61,7 @@ func (tx *txn) endOlderHeld(j *Job) {
 	})
 	if n > maxHeld {
 		next := *oldest
+		tx.markJob(&next, TurnRejected)
 		tx.endJob(&next, Outcome{Status: Canceled, Cause: CauseRejected,
 			Message: fmt.Sprintf("nobody decided, and %d newer builds of %s wait for the same", maxHeld, of.Ref)})
 	}
@@ -72,6 +80,7 @@ func (tx *txn) expireHeld() {
 	for _, old := range late {
 		if j, ok := tx.jobs.Get(old.ID.key()); ok && j.Status == Held { // an earlier one may have ended it
 			next := *j
+			tx.markJob(&next, TurnRejected)
 			tx.endJob(&next, Outcome{Status: Canceled, Cause: CauseRejected, Message: "nobody decided within 30 days"})
 		}
 	}

@@ -49,6 +49,7 @@ func (tx *txn) assignJob(c *AssignJob) error {
 		b = &started
 	}
 	tx.tellJob(b, &next)
+	tx.markAttempt(&next, TurnAssigned)
 	return nil
 }
 
@@ -87,6 +88,7 @@ func (tx *txn) startAttempt(c *StartAttempt) error {
 	}
 	tx.putJob(j)
 	tx.tellJob(tx.buildOf(j), j)
+	tx.markAttempt(j, TurnStarted)
 	return nil
 }
 
@@ -99,6 +101,7 @@ func (tx *txn) finishAttempt(c *FinishAttempt) error {
 	case err != nil:
 		return err
 	case !a.Status.Terminal():
+		tx.markAttempt(j, TurnFinished)
 		tx.endAttempt(j, a, c.Outcome)
 	case a.Status != c.Outcome.Status || a.Cause != c.Outcome.Cause:
 		return ErrStale // it was declared lost before it could tell
@@ -129,9 +132,11 @@ func (tx *txn) loseAttempt(c *LoseAttempt) error {
 	if c.NeverStarted && a.Status == Assigned && j.CanceledBy == "" {
 		a.Status, a.Message, a.EndedAt = Canceled, c.Message, tx.now
 		tx.release(j, a)
+		tx.markAttempt(j, TurnReturned)
 		tx.queue(j)
 		return nil
 	}
+	tx.markAttempt(j, TurnLost)
 	tx.endAttempt(j, a, Outcome{Status: Errored, Cause: CauseNodeLost, Message: c.Message})
 	return nil
 }
@@ -160,6 +165,7 @@ func (tx *txn) expireAttempt(c *ExpireAttempt) error {
 		return err
 	}
 	o := Outcome{Status: Failed, Cause: CauseTimeout, Message: c.Message}
+	tx.markAttempt(j, TurnExpired)
 	tx.recordEnd(j, a, &o)
 	if j.Spec != nil && j.Spec.OnNodeLoss == pipeline.NodeLossFail || !tx.tryAgain(j, &o) {
 		tx.conclude(j, o)
@@ -223,6 +229,7 @@ func (tx *txn) endJob(j *Job, o Outcome) {
 	b.Open--
 	tx.putBuild(&b)
 	tx.tellJob(&b, j)
+	tx.markJob(j, TurnEnded)
 	if j.Kind == KindRun {
 		tx.wakeDependents(&b, j)
 	}

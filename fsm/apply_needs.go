@@ -24,6 +24,7 @@ func (tx *txn) settle(j *Job) {
 		j.Status = Held
 		tx.putJob(j)
 		tx.tellJob(tx.buildOf(j), j)
+		tx.markJob(j, TurnHeld)
 		tx.endOlderHeld(j)
 	case r == goes:
 		tx.queue(j)

@@ -3,6 +3,7 @@ package fsm
 import (
 	"bytes"
 	"fmt"
+	"strconv"
 
 	"github.com/codepr/narwhal/pipeline"
 )
@@ -36,6 +37,9 @@ func (tx *txn) drainNode(c *DrainNode) error {
 	if c.Drain {
 		next.DrainedBy = c.By
 	}
+	if next.Drained != old.Drained {
+		tx.did(Deed{Did: drainOrResume(c.Drain), By: c.By, On: string(c.Node)})
+	}
 	tx.nodes.Insert([]byte(c.Node), &next)
 	return nil
 }
@@ -49,7 +53,22 @@ func (tx *txn) removeNode(c *RemoveNode) error {
 		return ErrNodeBusy
 	}
 	tx.nodes.Delete([]byte(c.Node))
+	tx.did(Deed{Did: DidRemoveNode, On: string(c.Node)})
 	return nil
+}
+
+func drainOrResume(drain bool) Did {
+	if drain {
+		return DidDrain
+	}
+	return DidResume
+}
+
+func (tx *txn) raiseEpoch(c *RaiseEpoch) {
+	if c.Epoch > tx.epoch {
+		tx.epoch = c.Epoch
+		tx.did(Deed{Did: DidRaiseEpoch, On: strconv.FormatUint(c.Epoch, 10)})
+	}
 }
 
 func (tx *txn) setSinks(c *SetSinks) error {

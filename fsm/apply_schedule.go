@@ -63,7 +63,11 @@ func (tx *txn) pushed(c *Commit) bool {
 
 // dropSchedules forgets a branch's schedules.
 func (tx *txn) dropSchedules(c *DropSchedules) error {
-	for _, s := range tx.schedulesOf(c.Repo, c.Branch) {
+	all := tx.schedulesOf(c.Repo, c.Branch)
+	if len(all) > 0 {
+		tx.did(Deed{Did: DidDropSchedules, By: c.By, On: c.Branch, Repo: c.Repo})
+	}
+	for _, s := range all {
 		tx.schedules.Delete(scheduleKey(s.Repo, s.Branch, &s.Spec))
 	}
 	return nil
@@ -108,5 +112,7 @@ func (tx *txn) fireSchedule(c *FireSchedule) Result {
 	tx.schedules.Insert(key, &next)
 	commit := old.Commit
 	commit.Event, commit.Before = EventSchedule, ""
-	return tx.addBuild(&AddBuild{Key: c.Key(), Commit: commit, Inputs: c.Spec.Inputs})
+	made := tx.addBuild(&AddBuild{Key: c.Key(), Commit: commit, Inputs: c.Spec.Inputs})
+	tx.did(Deed{Did: DidFireSchedule, By: ByClock, On: c.Branch, Repo: c.Repo, Build: made.Build})
+	return made
 }

@@ -12,12 +12,27 @@ func (tx *txn) setSecret(c *SetSecret) error {
 	}
 	s.At = tx.now
 	tx.secrets.Insert(nameKey(s.Repo, s.Name), &s)
+	tx.did(aboutSecret(DidSetSecret, s.By, s.Repo, s.Name))
 	return nil
 }
 
 func (tx *txn) removeSecret(c *RemoveSecret) error {
-	tx.secrets.Delete(nameKey(c.Repo, c.Name))
+	if _, kept := tx.secrets.Delete(nameKey(c.Repo, c.Name)); kept {
+		tx.did(aboutSecret(DidRemoveSecret, c.By, c.Repo, c.Name))
+	}
 	return nil
+}
+
+// aboutSecret is a line of the audit log. It names the secret, and no more.
+func aboutSecret(did Did, by, repo, name string) Deed {
+	d := Deed{Did: did, By: by, On: name, Repo: repo}
+	if host, ok := strings.CutPrefix(name, RegistrySecret("")); ok {
+		d.On, d.Did = host, DidRemoveRegistry
+		if did == DidSetSecret {
+			d.Did = DidSetRegistry
+		}
+	}
+	return d
 }
 
 // nameKey joins names, none of which but the last may hold a NUL byte.

@@ -42,7 +42,7 @@ func TestTokenOrder(t *testing.T) {
 
 // BenchmarkApply is one build of one job on its whole road: seven commands.
 func BenchmarkApply(b *testing.B) {
-	s, _ := Apply(New(), 1, []Command{{UpsertNode: &UpsertNode{Node: Node{ID: "n1", Capacity: plan("a", 1<<40, "").Jobs[0].Resources}}}})
+	s, _ := Apply(New(), 1, 1, []Command{{UpsertNode: &UpsertNode{Node: Node{ID: "n1", Capacity: plan("a", 1<<40, "").Jobs[0].Resources}}}})
 	index := uint64(1)
 	step := func(c Command) {
 		index++
@@ -59,7 +59,7 @@ func BenchmarkApply(b *testing.B) {
 			b.Fatal(err)
 		}
 		var results []Result
-		if s, results = Apply(s, index, commands); results[0].Err != nil {
+		if s, results = Apply(s, index, 1, commands); results[0].Err != nil {
 			b.Fatal(results[0].Err)
 		}
 	}

@@ -156,6 +156,7 @@ type SetSecret struct {
 type RemoveSecret struct {
 	Repo string `json:"repo,omitempty"`
 	Name string `json:"name"`
+	By   string `json:"by,omitempty"`
 }
 
 // DecideJob is a person's word on a job that is Held: it is queued, or ends as

@@ -41,6 +41,8 @@ type Job struct {
 	ReplacedBy BuildID `json:"replaced_by,omitempty"`
 	// ApprovedBy let it go on from Held.
 	ApprovedBy string `json:"approved_by,omitempty"`
+	// RejectedBy ended it there.
+	RejectedBy string `json:"rejected_by,omitempty"`
 
 	NotBefore time.Time `json:"not_before,omitzero"` // a retry waits until then
 	QueuedAt  time.Time `json:"queued_at,omitzero"`

@@ -24,8 +24,8 @@ func TestAnyLog(t *testing.T) {
 		for index := uint64(1); index <= uint64(rapid.IntRange(1, 120).Draw(t, "entries")); index++ {
 			entry := drawEntry(t, a, at.Add(time.Duration(index)*time.Second))
 			ended := endedBuilds(a)
-			a, _ = Apply(a, index, entry)
-			b, _ = Apply(b, index, entry)
+			a, _ = Apply(a, index, 1, entry)
+			b, _ = Apply(b, index, 1, entry)
 			if err := a.Verify(); err != nil {
 				t.Fatalf("after entry %d: %v", index, err)
 			}
@@ -192,7 +192,7 @@ func drawStored(t *rapid.T, s *State, ref AttemptRef) Command {
 
 // finishAll gives every job what it waits for: then no build may stay open.
 func finishAll(t *rapid.T, s *State) {
-	do := func(c Command) { s, _ = Apply(s, s.Index()+1, []Command{c}) }
+	do := func(c Command) { s, _ = Apply(s, s.Index()+1, 1, []Command{c}) }
 	do(Command{UpsertNode: &UpsertNode{Node: Node{ID: "big", Incarnation: 1, Capacity: pipeline.Resources{CPU: 1 << 40, Memory: 1 << 60}}}})
 	for range 200 {
 		if s.LiveBuilds() == 0 {

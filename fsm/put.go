@@ -10,6 +10,11 @@ func (tx *txn) queue(j *Job) {
 	}
 	tx.putJob(j)
 	tx.tellJob(tx.buildOf(j), j)
+	if len(j.Attempts) > 0 {
+		tx.markAttempt(j, TurnRetried)
+	} else {
+		tx.markJob(j, TurnQueued)
+	}
 }
 
 // release gives back what an ended attempt had reserved.

@@ -28,7 +28,7 @@ func (w *world) commandMore(f []string, arg func(int) string, opt lineOptions) C
 	case "secret": // secret REPO NAME VALUE; "-" is for all repositories
 		return Command{SetSecret: &SetSecret{Secret: Secret{Repo: repo(arg(1)), Name: arg(2), Sealed: []byte(arg(3)), By: "somebody"}}}
 	case "forget": // forget REPO NAME: of a secret
-		return Command{RemoveSecret: &RemoveSecret{Repo: repo(arg(1)), Name: arg(2)}}
+		return Command{RemoveSecret: &RemoveSecret{Repo: repo(arg(1)), Name: arg(2), By: "somebody"}}
 	case "save": // save REPO SCOPE KEY DIGEST
 		return Command{SaveCache: &SaveCache{Entry: CacheEntry{Repo: arg(1), Scope: arg(2), Key: arg(3), Blob: Blob{Digest: arg(4), Size: 1}}}}
 	case "use": // use REPO SCOPE KEY
@@ -119,6 +119,22 @@ func (w *world) metaStore(f []string) (func() string, bool) {
 			}
 			return fmt.Sprintf("build %d: %s %s %s inputs %v\n", b.ID, b.Commit.Event, b.Commit.SHA, b.Commit.Ref, b.Inputs)
 		}, true
+	case "timeline": // timeline BUILD
+		return func() string { return w.timeline(f[1]) }, true
+	case "audit":
+		return func() string {
+			var b strings.Builder
+			for d := range w.state.Deeds(0) {
+				fmt.Fprintf(&b, "%d. %d/%d %s %s by %s: %s %s", d.Seq, d.Term, d.Index, d.At.Format(time.TimeOnly), d.Did, d.By, d.On, d.Repo)
+				if d.Build != 0 {
+					fmt.Fprintf(&b, " build %d", d.Build)
+				}
+				b.WriteString("\n")
+			}
+			return b.String()
+		}, true
+	case "elect": // another leader: entries are of the next term from here on
+		return func() string { w.term++; return "" }, true
 	case "slots": // slots GROUP
 		return func() string {
 			taken := w.state.Slots(f[1])

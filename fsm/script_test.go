@@ -64,6 +64,7 @@ type world struct {
 	state *State
 	at    time.Time
 	index uint64
+	term  uint64
 	last  []Command
 }
 
@@ -141,7 +142,7 @@ func (w *world) apply(entry []Command) string {
 	w.check(err)
 	w.index++
 	before := w.state
-	next, results := Apply(before, w.index, commands)
+	next, results := Apply(before, w.index, w.term, commands)
 	w.state = next
 	w.check(next.Verify())
 	var out strings.Builder

@@ -13,8 +13,8 @@ import (
 )
 
 // snapshotVersion is the first item of a snapshot. Older ones stay readable:
-// version 1 had no secrets, caches and schedules.
-const snapshotVersion = 2
+// version 1 had no secrets, caches and schedules, version 2 no timelines and audit log.
+const snapshotVersion = 3
 
 // head is a snapshot's first item; the counts say how many items of each kind
 // follow, in the order of the fields.
@@ -36,11 +36,15 @@ type head struct {
 	Secrets   int `json:"secrets,omitempty"`
 	Caches    int `json:"caches,omitempty"`
 	Schedules int `json:"schedules,omitempty"`
+
+	Timelines int    `json:"timelines,omitempty"`
+	Deeds     int    `json:"deeds,omitempty"`
+	NextDeed  uint64 `json:"next_deed,omitempty"`
 }
 
 // WriteTo streams the state as a snapshot: a head, then nodes, builds,
-// jobs, the outbox, secrets, caches and schedules, one CBOR item each. Indexes are
-// left out; Restore makes them.
+// jobs, the outbox, secrets, caches, schedules, timelines and the audit log, one CBOR item each.
+// Indexes are left out; Restore makes them.
 func (s *State) WriteTo(w io.Writer) (int64, error) {
 	cw := &countingWriter{w: w}
 	enc := encMode.NewEncoder(cw)
@@ -49,6 +53,7 @@ func (s *State) WriteTo(w io.Writer) (int64, error) {
 		NextBuild: s.nextBuild, NextEvent: s.nextEvent, Dropped: s.dropped, Sinks: s.sinks,
 		Nodes: s.nodes.Len(), Builds: s.builds.Len(), Jobs: s.jobs.Len(), Outbox: s.outbox.Len(),
 		Secrets: s.secrets.Len(), Caches: s.caches.Len(), Schedules: s.schedules.Len(),
+		Timelines: s.timelines.Len(), Deeds: s.deeds.Len(), NextDeed: s.nextDeed,
 	})
 	if err == nil {
 		err = writeTree(enc.Encode, s.nodes)
@@ -70,6 +75,12 @@ func (s *State) WriteTo(w io.Writer) (int64, error) {
 	}
 	if err == nil {
 		err = writeTree(enc.Encode, s.schedules)
+	}
+	if err == nil {
+		err = writeTree(enc.Encode, s.timelines)
+	}
+	if err == nil {
+		err = writeTree(enc.Encode, s.deeds)
 	}
 	if err != nil {
 		return cw.n, fmt.Errorf("write snapshot: %w", err)
@@ -111,6 +122,7 @@ func Restore(r io.Reader) (*State, error) {
 	tx := begin(New(), h.Index)
 	tx.now, tx.epoch, tx.history = h.Now, h.Epoch, h.History
 	tx.nextBuild, tx.nextEvent, tx.dropped, tx.sinks = h.NextBuild, h.NextEvent, h.Dropped, h.Sinks
+	tx.nextDeed = max(h.NextDeed, 1)
 	if err := tx.readAll(dec.Decode, &h); err != nil {
 		return nil, fmt.Errorf("read snapshot at index %d: %w", h.Index, err)
 	}
@@ -146,6 +158,12 @@ func (tx *txn) readAll(decode func(any) error, h *head) error {
 		err = readItems(decode, h.Schedules, func(s *Schedule) {
 			tx.schedules.Insert(scheduleKey(s.Repo, s.Branch, &s.Spec), s)
 		})
+	}
+	if err == nil {
+		err = readItems(decode, h.Timelines, func(t *timeline) { tx.timelines.Insert(t.Build.key(), t) })
+	}
+	if err == nil {
+		err = readItems(decode, h.Deeds, func(d *Deed) { tx.deeds.Insert(seqKey(d.Seq), d) })
 	}
 	return err
 }

@@ -11,8 +11,20 @@ import (
 
 // A snapshot that a version before secrets, caches and schedules wrote is read,
 // and what it holds goes on from there.
-func TestOldSnapshotIsRead(t *testing.T) {
-	data, err := os.ReadFile("testdata/v1.snapshot")
+func TestSnapshotOfVersion1IsRead(t *testing.T) {
+	goOn(t, "v1", "resume n2\nfinish 2.1 passed\nassign 2.2 n2 start=2\nassign 3.1 n2 start=2\nassign 5.0 n1\n"+
+		"secret - A x\nfinish 5.0 passed jobs=a;manual cron=x\napprove 5.1\nsnapshot\nschedules")
+}
+
+// One of before timelines has them from there on, and an audit log.
+func TestSnapshotOfVersion2IsRead(t *testing.T) {
+	goOn(t, "v2", "resume n2\nfinish 1.1 passed\nassign 1.2 n2\nassign 3.1 n2\nassign 4.0 n1\nreject 1.3\n"+
+		"finish 4.0 passed jobs=a\nsnapshot\ntimeline 1\ntimeline 2\ntimeline 4\naudit")
+}
+
+// goOn restores a version's snapshot, and runs a script from there.
+func goOn(t *testing.T, version, script string) {
+	data, err := os.ReadFile("testdata/" + version + ".snapshot")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -24,9 +36,8 @@ func TestOldSnapshotIsRead(t *testing.T) {
 		t.Fatal(err)
 	}
 	w := &world{t: t, state: s, at: s.Now(), index: s.Index()}
-	got := w.show() + w.block("resume n2\nfinish 2.1 passed\nassign 2.2 n2 start=2\nassign 3.1 n2 start=2\nassign 5.0 n1\n"+
-		"secret - A x\nfinish 5.0 passed jobs=a;manual cron=x\napprove 5.1\nsnapshot\nschedules")
-	const path = "testdata/v1.golden"
+	got := w.show() + w.block(script)
+	path := "testdata/" + version + ".golden"
 	if *rewrite {
 		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
 			t.Fatal(err)
@@ -63,7 +74,7 @@ func TestCachesAreBounded(t *testing.T) {
 	s := tx.commit()
 	do := func(c Command) {
 		c.At = s.Now().Add(1)
-		s, _ = Apply(s, s.Index()+1, []Command{c})
+		s, _ = Apply(s, s.Index()+1, 1, []Command{c})
 		if err := s.Verify(); err != nil {
 			t.Fatal(err)
 		}

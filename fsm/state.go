@@ -26,6 +26,7 @@ type State struct {
 	waiting   int    // transitions in the outbox
 	dropped   uint64 // transitions that the full outbox lost
 	cached    int    // caches
+	nextDeed  uint64 // Seq of the audit log's next line
 
 	builds *iradix.Tree[*Build]     // by BuildID
 	jobs   *iradix.Tree[*Job]       // by JobID
@@ -36,6 +37,8 @@ type State struct {
 	secrets   *iradix.Tree[*Secret]     // by repository and name
 	caches    *iradix.Tree[*CacheEntry] // by repository, scope and key
 	schedules *iradix.Tree[*Schedule]   // by repository, branch and spec
+	deeds     *iradix.Tree[*Deed]       // the audit log, by Seq
+	timelines *iradix.Tree[*timeline]   // by BuildID
 
 	// Indexes, made anew by Restore. Each holds what its name says and no more.
 	live   *iradix.Tree[struct{}] // builds that have not ended, by BuildID
@@ -50,6 +53,7 @@ func New() *State {
 		history:   DefaultHistory,
 		nextBuild: 1,
 		nextEvent: 1,
+		nextDeed:  1,
 		builds:    iradix.New[*Build](),
 		jobs:      iradix.New[*Job](),
 		nodes:     iradix.New[*Node](),
@@ -62,6 +66,8 @@ func New() *State {
 		secrets:   iradix.New[*Secret](),
 		caches:    iradix.New[*CacheEntry](),
 		schedules: iradix.New[*Schedule](),
+		deeds:     iradix.New[*Deed](),
+		timelines: iradix.New[*timeline](),
 	}
 }
 

@@ -10,7 +10,7 @@ import (
 // Verify checks the state against its invariants, by the slow road: it counts
 // everything anew. Tests and simulations call it after each step.
 func (s *State) Verify() error {
-	return errors.Join(s.verifyBuilds(), s.verifyJobs(), s.verifyNodes(), s.verifyGroups(), s.verifyStores())
+	return errors.Join(s.verifyBuilds(), s.verifyJobs(), s.verifyNodes(), s.verifyGroups(), s.verifyStores(), s.verifyTimelines(), s.verifyDeeds())
 }
 
 func (s *State) verifyBuilds() error {

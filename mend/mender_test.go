@@ -33,7 +33,7 @@ func keep(t *testing.T, caches ...string) *fsm.State {
 			Repo: "r", Scope: "repo", Key: f[0], Blob: fsm.Blob{Digest: "of-" + f[0], Size: 1, Holders: holders},
 		}}})
 	}
-	s, results := fsm.Apply(fsm.New(), 1, commands)
+	s, results := fsm.Apply(fsm.New(), 1, 1, commands)
 	for _, r := range results {
 		if r.Err != nil {
 			t.Fatal(r.Err)
@@ -99,7 +99,7 @@ func (w *world) ask(_ context.Context, t Task) error {
 func (w *world) propose(_ context.Context, commands []fsm.Command) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.state, _ = fsm.Apply(w.state, w.state.Index()+1, commands)
+	w.state, _ = fsm.Apply(w.state, w.state.Index()+1, 1, commands)
 	return nil
 }
 

@@ -62,12 +62,12 @@ func (r *Replica) Wait(ctx context.Context, index uint64) (*fsm.State, error) {
 
 // Apply applies one log entry and answers with its []fsm.Result. An error means
 // that this version can't read the entry: the node must stop.
-func (r *Replica) Apply(index, _ uint64, entry []byte) (any, error) {
+func (r *Replica) Apply(index, term uint64, entry []byte) (any, error) {
 	commands, err := fsm.DecodeEntry(entry)
 	if err != nil {
 		return nil, fmt.Errorf("log entry %d: %w", index, err)
 	}
-	next, results := fsm.Apply(r.State(), index, commands)
+	next, results := fsm.Apply(r.State(), index, term, commands)
 	r.publish(next)
 	return results, nil
 }

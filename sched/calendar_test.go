@@ -38,7 +38,7 @@ func (n *night) apply(at time.Time, commands ...fsm.Command) {
 	for i := range commands {
 		commands[i].At = at
 	}
-	next, results := fsm.Apply(n.state, n.index, commands)
+	next, results := fsm.Apply(n.state, n.index, 1, commands)
 	for i, r := range results {
 		if r.Err != nil {
 			n.t.Fatalf("%+v refused: %v", commands[i], r.Err)

@@ -26,7 +26,7 @@ func TestPlanAgainstOracle(t *testing.T) {
 				t.Fatalf("%s placed on %s, which is not there", place[i].Job, place[i].Node)
 			}
 		}
-		after, results := fsm.Apply(s, s.Index()+1, commands)
+		after, results := fsm.Apply(s, s.Index()+1, 1, commands)
 		for i, r := range results {
 			if r.Err != nil {
 				t.Fatalf("%+v: %v", place[i], r.Err)
@@ -113,7 +113,7 @@ func drawState(t *rapid.T) (*fsm.State, Fleet) {
 	apply := func(c fsm.Command) {
 		c.At = at
 		index++
-		s, _ = fsm.Apply(s, index, []fsm.Command{c})
+		s, _ = fsm.Apply(s, index, 1, []fsm.Command{c})
 	}
 	fleet := make(Fleet)
 	for i := range rapid.IntRange(1, 5).Draw(t, "nodes") {
@@ -170,7 +170,7 @@ func BenchmarkPlan(b *testing.B) {
 			for i := range size.builds {
 				y.index++
 				c := fsm.Commit{Repo: fmt.Sprint(i % 20), SHA: fmt.Sprint(i)}
-				y.state, _ = fsm.Apply(y.state, y.index, []fsm.Command{{AddBuild: &fsm.AddBuild{Key: c.Key(), Commit: c}}})
+				y.state, _ = fsm.Apply(y.state, y.index, 1, []fsm.Command{{AddBuild: &fsm.AddBuild{Key: c.Key(), Commit: c}}})
 			}
 			fleet := y.leases.Fleet(y.now)
 			b.ResetTimer()

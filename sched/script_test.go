@@ -79,7 +79,7 @@ func (y *yard) apply(commands ...fsm.Command) {
 		commands[i].At = y.now
 	}
 	var results []fsm.Result
-	y.state, results = fsm.Apply(y.state, y.index, commands)
+	y.state, results = fsm.Apply(y.state, y.index, 1, commands)
 	for i, r := range results {
 		if r.Err != nil {
 			y.t.Fatalf("%+v refused: %v", commands[i], r.Err)

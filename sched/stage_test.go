@@ -59,7 +59,7 @@ func (l *onlyLog) ProposeAll(_ context.Context, commands []fsm.Command) ([]fsm.R
 			continue
 		}
 		var answered []fsm.Result
-		next, answered = fsm.Apply(next, next.Index()+1, commands[i:i+1])
+		next, answered = fsm.Apply(next, next.Index()+1, 1, commands[i:i+1])
 		results[i] = answered[0]
 	}
 	l.state = next

@@ -13,7 +13,7 @@ func workOn(t *testing.T, c fsm.Commit) (plan, job fsm.AttemptRef, s *fsm.State)
 	t.Helper()
 	s = fsm.New()
 	apply := func(c fsm.Command) uint64 {
-		next, results := fsm.Apply(s, s.Index()+1, []fsm.Command{c})
+		next, results := fsm.Apply(s, s.Index()+1, 1, []fsm.Command{c})
 		if results[0].Err != nil {
 			t.Fatalf("%+v: %v", c, results[0].Err)
 		}

@@ -242,7 +242,7 @@ func (c *check) decided(m *member, s *fsm.State, commands []fsm.Command) {
 	for i := range trial {
 		trial[i].At = m.wall()
 	}
-	_, results := fsm.Apply(s, s.Index()+1, trial)
+	_, results := fsm.Apply(s, s.Index()+1, 1, trial)
 	for i, r := range results {
 		if r.Err != nil {
 			c.w.fail("%s proposed %+v for the state of index %d, which refuses it: %v", m.id, deref(trial[i]), s.Index(), r.Err)

@@ -110,7 +110,7 @@ func (v *voter) apply(index uint64, data []byte) []fsm.Result {
 	}
 	commands = w.opt.Bugs.rewrite(v, index, commands)
 	before := v.state
-	next, results := fsm.Apply(before, index, commands)
+	next, results := fsm.Apply(before, index, 1, commands)
 	v.state = next
 	w.check.applied(v.m, index, before, next, commands, results)
 	return results

@@ -72,6 +72,7 @@ func (s *Server) routes() error {
 	s.scheduleRoutes(api)
 	s.secretRoutes(api)
 	s.testRoutes(api)
+	s.timelineRoutes(api)
 	s.artifactRoutes(api)
 	s.nodeRoutes(api)
 	s.statusRoutes(api)

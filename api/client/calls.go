@@ -116,6 +116,16 @@ func (c *Client) Why(ctx context.Context, id fsm.JobID) (api.Explanation, error)
 	return get[api.Explanation](ctx, c, "/jobs/"+id.String()+"/why", nil)
 }
 
+// Timeline shows what happened to a build.
+func (c *Client) Timeline(ctx context.Context, id fsm.BuildID) (api.Timeline, error) {
+	return get[api.Timeline](ctx, c, "/builds/"+number(id)+"/timeline", nil)
+}
+
+// Audit lists who did what below before, or the newest where it is 0.
+func (c *Client) Audit(ctx context.Context, before uint64, limit int) (api.AuditLog, error) {
+	return get[api.AuditLog](ctx, c, "/audit", url.Values{"before": {strconv.FormatUint(before, 10)}, "limit": {strconv.Itoa(limit)}})
+}
+
 // Schedules lists what the clock starts: of a repository, or all where it is empty.
 func (c *Client) Schedules(ctx context.Context, repo string) ([]api.Schedule, error) {
 	out, err := get[struct {

@@ -22,7 +22,7 @@ func buildCommand() *cobra.Command {
 		Long: "Show a build: its jobs, attempts, steps, times and causes. With --wait, wait until it has\nended first; then the exit status is 0 if it passed, else 1.",
 	}
 	cmd.Flags().BoolVarP(&wait, "wait", "w", false, "wait until it has ended, and exit with its status")
-	cmd.AddCommand(testsCommand())
+	cmd.AddCommand(testsCommand(), timelineCommand())
 	return r.reads(r.command(cmd, func(ctx context.Context, args []string) error {
 		id, err := parseBuild(args[0])
 		if err != nil {

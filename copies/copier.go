@@ -36,6 +36,9 @@ type Config struct {
 	Shelf    *Shelf
 	Sealed   *blob.Store
 	Register Register
+	// Limit is how long a log may be in bytes, joblog.DefaultLimit where it is 0: what a
+	// job writes beyond it, to the file itself, is cut when it ends, and is not sent.
+	Limit int64
 	// Alone keeps every log on its own node only.
 	Alone bool
 	// Every is how far a copy may be behind, besides the way to it; default 1 s.
@@ -84,6 +87,7 @@ type entry struct {
 
 // NewCopier makes a copier. It starts nothing.
 func NewCopier(cfg Config) (*Copier, error) {
+	cfg.Limit = cmp.Or(cfg.Limit, joblog.DefaultLimit) + joblog.Slack
 	cfg.Every = cmp.Or(cfg.Every, time.Second)
 	cfg.Grace = cmp.Or(cfg.Grace, time.Minute)
 	cfg.Orphaned = cmp.Or(cfg.Orphaned, time.Minute)

@@ -331,3 +331,20 @@ func TestWrongBytes(t *testing.T) {
 		}
 	})
 }
+
+// TestCopyStopsAtTheLimit, though the job has made its log longer.
+func TestCopyStopsAtTheLimit(t *testing.T) {
+	onLab(t, func(l *lab) {
+		l.add("n1", "n2")
+		n := l.nodes["n1"]
+		n.copier.cfg.Limit = 3 * maxData / 2
+		a := n.begin(7)
+		if err := os.Truncate(a.path, 10*maxData); err != nil {
+			t.Fatal(err)
+		}
+		pass(3 * time.Second)
+		if text, at := l.copyOf(a, "n1"); len(text) != 3*maxData/2 {
+			t.Errorf("the copy at %q has %d bytes", at, len(text))
+		}
+	})
+}

@@ -89,20 +89,23 @@ func (c *Copier) next(e *entry) (chunk *Chunk, more bool) {
 		return nil, false
 	}
 	defer func() { _ = file.Close() }()
+	var size int64
 	info, err := file.Stat()
-	if err == nil && info.Size() <= e.sent {
-		return nil, false
+	if err == nil {
+		if size = min(info.Size(), c.cfg.Limit); size <= e.sent {
+			return nil, false
+		}
 	}
 	var data []byte
 	if err == nil {
-		data = make([]byte, min(maxData, info.Size()-e.sent))
+		data = make([]byte, min(maxData, size-e.sent))
 		_, err = io.ReadFull(io.NewSectionReader(file, e.sent, int64(len(data))), data)
 	}
 	if err != nil {
 		c.cfg.Log.Warn("copy log", "attempt", e.ref.String(), "error", err)
 		return nil, false
 	}
-	return &Chunk{Ref: e.ref, Offset: e.sent, Data: data}, e.sent+int64(len(data)) < info.Size()
+	return &Chunk{Ref: e.ref, Offset: e.sent, Data: data}, e.sent+int64(len(data)) < size
 }
 
 // batch is what goes to a peer with one message.

@@ -434,3 +434,39 @@ func TestSecretsAreMasked(t *testing.T) {
 	equal(t, "of narwhal", got[:2], []string{"narwhal says ***", "***"})
 	equal(t, "ends", got[len(got)-3:], []string{"***", "***", "hunter2-hunter"})
 }
+
+// TestLogThatTheJobMadeLong is sparse: it costs the job nothing.
+func TestLogThatTheJobMadeLong(t *testing.T) {
+	w, path := create(t, 1000)
+	w.Printf("first")
+	if err := errors.Join(w.Close(), os.Truncate(path, 10<<40)); err != nil {
+		t.Fatal(err)
+	}
+	some, err := joblog.Read(path, 0, 3)
+	if err != nil || len(some) != 3 || some[0].Text != "first" || some[2].Offset <= some[1].Offset {
+		t.Fatalf("%d lines, %v", len(some), err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	for _, err := range joblog.Follow(ctx, path, 0, nil) {
+		if cancel(); err != nil && !errors.Is(err, context.Canceled) {
+			t.Error(err)
+		}
+	}
+	for range 2 { // again changes nothing
+		if err := joblog.Bound(path, 1000); err != nil {
+			t.Fatal(err)
+		}
+		lines := read(t, path, 0)
+		last := lines[len(lines)-1]
+		if len(lines) != 3 || lines[0].Text != "first" || last.Step != joblog.Narwhal ||
+			last.Text != "the log has reached its limit of 1000 bytes: what follows is not kept" {
+			t.Errorf("lines %q", texts(lines))
+		}
+		if info, err := os.Stat(path); err != nil || info.Size() > 1000+joblog.Slack || last.Offset != info.Size() {
+			t.Errorf("last offset %d, %v", last.Offset, err)
+		}
+	}
+	if err := joblog.Bound(filepath.Join(t.TempDir(), "none"), 0); err != nil {
+		t.Error(err)
+	}
+}

@@ -31,6 +31,7 @@ const Narwhal = -1
 const (
 	timeLayout = "2006-01-02T15:04:05.000Z07:00"
 	maxRecord  = MaxLine + len(timeLayout) + 16
+	maxSeen    = 1 << 20 // where a reader ends a record that has no end
 )
 
 // Line is a record of the log.

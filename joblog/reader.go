@@ -48,7 +48,8 @@ func newReader(file io.ReadCloser, offset int64, skip func(start int64) error) (
 }
 
 // Next gives the next record. It is io.EOF where no whole one is there yet;
-// calling it again later goes on.
+// calling it again later goes on. What has no line feed for long is given in parts, so
+// that a file of nothing else, however long, keeps nobody from looking at a context.
 func (r *Reader) Next() (Line, error) {
 	for {
 		piece, err := r.buf.ReadSlice('\n')
@@ -57,8 +58,9 @@ func (r *Reader) Next() (Line, error) {
 			r.record = append(r.record, piece[:min(room, len(piece))]...)
 		}
 		switch {
-		case errors.Is(err, bufio.ErrBufferFull):
+		case errors.Is(err, bufio.ErrBufferFull) && r.seen < maxSeen:
 			continue
+		case errors.Is(err, bufio.ErrBufferFull): // no Writer has written that
 		case errors.Is(err, io.EOF):
 			return Line{}, io.EOF
 		case err != nil:

@@ -116,13 +116,18 @@ func (w *Writer) emit(prefix, line []byte) {
 		w.add(prefix, line[:min(int64(len(line)), room)])
 	}
 	if crossed {
-		w.add(w.prefix(Narwhal), fmt.Appendf(nil,
-			"the log has reached its limit of %s: what follows is not kept", sizeText(w.limit)))
-		w.size = max(w.size, w.limit)
+		w.addFull()
 	}
 	if len(w.out) >= flushAt {
 		w.send()
 	}
+}
+
+// addFull adds the last line.
+func (w *Writer) addFull() {
+	w.add(w.prefix(Narwhal), fmt.Appendf(nil,
+		"the log has reached its limit of %s: what follows is not kept", sizeText(w.limit)))
+	w.size = max(w.size, w.limit)
 }
 
 func (w *Writer) add(prefix, line []byte) {

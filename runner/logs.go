@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/codepr/narwhal/fsm"
@@ -172,6 +173,8 @@ func expired(kept []keptLog, oldest time.Time, bytes int64, count int) []string 
 	return out
 }
 
+// dirSize is what a folder takes of the disk. A job can make its log as long as it
+// likes at no cost, with a hole: that is not to take others' logs away.
 func dirSize(dir string) int64 {
 	var n int64
 	_ = filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {
@@ -179,7 +182,11 @@ func dirSize(dir string) int64 {
 			return nil // it is being removed
 		}
 		if info, err := d.Info(); err == nil {
-			n += info.Size()
+			size := info.Size()
+			if stat, ok := info.Sys().(*syscall.Stat_t); ok {
+				size = min(size, stat.Blocks*512)
+			}
+			n += size
 		}
 		return nil
 	})

@@ -550,3 +550,20 @@ func TestPlansAFewAtATime(t *testing.T) {
 		t.Errorf("%d plans at a time", most.Load())
 	}
 }
+
+func TestHoleTakesNoRoom(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "log")
+	if err := os.WriteFile(path, []byte("text"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if n := dirSize(dir); n < 4 {
+		t.Errorf("%d bytes", n)
+	}
+	if err := os.Truncate(path, 11<<30); err != nil {
+		t.Fatal(err)
+	}
+	if n := dirSize(dir); n > 1<<20 {
+		t.Errorf("a hole is counted: %d bytes", n)
+	}
+}

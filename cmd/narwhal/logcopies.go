@@ -32,7 +32,7 @@ func (n *node) openCopies() error {
 	}
 	n.copier, err = copies.NewCopier(copies.Config{
 		Self: self, Peers: copyPeers{n.cluster, n.nodes, n.sealed}, Shelf: n.shelf, Sealed: sealed,
-		Register: sealDesk{leaderDesk{leaders{n.cluster}, n.nodes}}.register, Alone: !n.cfg.copyLogs, Log: n.log.With("part", "copies"),
+		Register: sealDesk{leaderDesk{leaders{n.cluster}, n.nodes}}.register, Limit: n.cfg.logBytes, Alone: !n.cfg.copyLogs, Log: n.log.With("part", "copies"),
 	})
 	return err
 }

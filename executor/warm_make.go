@@ -125,7 +125,12 @@ func (d *Docker) makeSlot(ctx context.Context, s *slot, t Task) error {
 	}
 	set := &setting{t: t, engine: engine, images: map[string]picture{s.key.image: found}, network: d.nodeNetwork()}
 	s.shape, s.limits = d.shape(set), d.hostConfig(set).Resources
-	if s.container, err = d.create(ctx, set, d.warmPart(t, s.id)); err != nil {
+	// An engine goes on with what it was asked for and is not to do any more: then it is
+	// made after it was looked for.
+	patient, cancel := context.WithTimeout(context.WithoutCancel(ctx), makeTimeout)
+	s.container, err = d.create(patient, set, d.warmPart(t, s.id))
+	cancel()
+	if err := errors.Join(err, ctx.Err()); err != nil {
 		return err
 	}
 	data, err := json.Marshal(slotRecord{Slot: s.id, Container: s.container})

@@ -81,13 +81,13 @@ func shared(t *testing.T, name string, one, two *pipeline.Job) {
 
 // A state that comes from a snapshot keeps it once too.
 func TestRestoredPlanIsShared(t *testing.T) {
-	s, _ := Apply(New(), 1, []Command{
+	s, _ := Apply(New(), 1, 1, []Command{
 		{UpsertNode: &UpsertNode{Node: Node{ID: "n1"}}},
 		{AddBuild: &AddBuild{Key: "k", Commit: Commit{Repo: "acme/api", SHA: "a"}}},
 		{AssignJob: &AssignJob{Job: JobID{Build: 1}, N: 1, Node: "n1"}},
 	})
 	ref := AttemptRef{Job: JobID{Build: 1}, N: 1, Token: Token{Index: 1}}
-	s, results := Apply(s, 2, []Command{{FinishAttempt: &FinishAttempt{Ref: ref, Outcome: Outcome{Status: Passed, Plan: square()}}}})
+	s, results := Apply(s, 2, 1, []Command{{FinishAttempt: &FinishAttempt{Ref: ref, Outcome: Outcome{Status: Passed, Plan: square()}}}})
 	if results[0].Err != nil {
 		t.Fatal(results[0].Err)
 	}

@@ -20,7 +20,7 @@ func reporting(t *testing.T, n int) (finish func(seq int, r *TestReport) *Job) {
 		for i := range commands {
 			commands[i].At = at
 		}
-		next, results := Apply(s, s.Index()+1, commands)
+		next, results := Apply(s, s.Index()+1, 1, commands)
 		for i, r := range results {
 			if r.Err != nil {
 				t.Fatalf("%+v: %v", commands[i], r.Err)

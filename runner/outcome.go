@@ -13,7 +13,7 @@ const (
 	// maxOutcome keeps an attempt's end, in bytes, well inside one entry of the
 	// replicated log, which takes 256 KiB: a leader can't take what is larger, and
 	// it would be reported forever.
-	maxOutcome = maxPlan + 24<<10
+	maxOutcome = 216 << 10
 	// maxMessage has room for all that can be wrong with a file.
 	maxMessage  = 16 << 10
 	maxStepName = 256

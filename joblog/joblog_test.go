@@ -447,6 +447,7 @@ func TestLogThatTheJobMadeLong(t *testing.T) {
 		t.Fatalf("%d lines, %v", len(some), err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
 	for _, err := range joblog.Follow(ctx, path, 0, nil) {
 		if cancel(); err != nil && !errors.Is(err, context.Canceled) {
 			t.Error(err)

@@ -136,7 +136,7 @@ func TestCacheThereAndBack(t *testing.T) {
 
 func TestArchivesOfAJobThatIsEnded(t *testing.T) {
 	j, _ := withFolders(t, "echo a > a; sleep 600")
-	j.task.Timeout = 200 * time.Millisecond
+	j.task.Timeout = 2 * time.Second
 	j.task.Artifacts = &supervise.Artifacts{Paths: []string{"a"}, When: pipeline.Always, File: "artifacts"}
 	j.task.Caches = []supervise.Cache{{Name: "cache", Paths: []string{"a"}, File: "cache-0"}}
 	expect(t, j.run(t.Context()), fsm.Failed, fsm.CauseTimeout, 143, "the job took longer")

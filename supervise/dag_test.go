@@ -115,7 +115,7 @@ func TestAllowedFailures(t *testing.T) {
 	}
 	// The job's own time is nothing that a step may use up.
 	j = newJob(t, "sleep 600")
-	j.task.Steps[0].AllowFailure, j.task.Timeout = true, 50*time.Millisecond
+	j.task.Steps[0].AllowFailure, j.task.Timeout = true, time.Second
 	o = j.run(t.Context())
 	if expect(t, o, fsm.Failed, fsm.CauseTimeout, 143, "the job took longer"); statuses(o) != "failed" {
 		t.Errorf("steps %s", statuses(o))
@@ -191,7 +191,7 @@ func TestRetry(t *testing.T) {
 	j := newJob(t, "echo try; echo x >> tries; [ $(wc -l < tries) -ge 3 ]", "[ -e once ] || { touch once; sleep 600; }", "exit 9")
 	j.task.Steps[0].Retry = &pipeline.Retry{Max: 5, Backoff: time.Millisecond}
 	j.task.Steps[1].Retry = &pipeline.Retry{Max: 1, When: []pipeline.Class{pipeline.ClassTimeout}}
-	j.task.Steps[1].Timeout = 100 * time.Millisecond
+	j.task.Steps[1].Timeout = 3 * time.Second // a busy machine takes long to start a shell
 	j.task.Steps[2].Retry = &pipeline.Retry{Max: 1, ExitCodes: []int{8}}
 	o := j.run(t.Context())
 	expect(t, o, fsm.Failed, fsm.CauseFailure, 9, "step s2: exit code 9")

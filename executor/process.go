@@ -101,6 +101,7 @@ func (p *Process) Start(ctx context.Context, t Task) (Run, error) {
 	p.jobs.Go(func() {
 		defer cancel(nil)
 		r.outcome, r.err = p.supervise(life, t, r.desk)
+		r.outcome.LogBytes = t.endLog(p.cfg.LogLimit, p.log)
 		p.mu.Lock()
 		delete(p.runs, t.Ref)
 		p.mu.Unlock()
@@ -177,6 +178,7 @@ func (p *Process) Adopt(ctx context.Context, t Task) (Run, error) {
 	if err := p.Sweep(ctx, nil); err != nil {
 		return nil, fmt.Errorf("adopt attempt %s: %w", t.Ref, err)
 	}
+	t.endLog(p.cfg.LogLimit, p.log)
 	return nil, fmt.Errorf("adopt attempt %s: %w: processes don't outlive the narwhal that runs them", t.Ref, ErrGone)
 }
 

@@ -39,7 +39,7 @@ func (d *Docker) verdict(t Task, records []supervise.Record, state *container.St
 		o = lost(o, fmt.Sprintf("its container ended with exit code %d and no result: it was killed, or the machine or the engine went down %s",
 			state.ExitCode, state.Error))
 	}
-	o.LogBytes = logBytes(t)
+	o.LogBytes = t.endLog(d.cfg.LogLimit, d.log)
 	return o
 }
 

@@ -140,14 +140,12 @@ func (p *Process) supervise(ctx context.Context, t Task, desk *supervise.Desk) (
 		p.log.Warn("run attempt without limits", "attempt", t.Ref.String(), "error", err)
 	} else {
 		enter(&spec, p.cgroups.dirs(group))
+		spec.MemoryLimit = bytesText(memoryLimit(t))
+		spec.Memory = func() (int64, int) { return p.cgroups.usage(group) }
 	}
 	o, err := supervise.Run(ctx, spec, t.log(), t.journal())
-	peak, kills := p.cgroups.usage(group)
+	peak, _ := p.cgroups.usage(group)
 	o.PeakMemory = max(o.PeakMemory, peak)
-	if kills > 0 && o.Cause == fsm.CauseFailure {
-		o.Cause = fsm.CauseOOM
-		o.Message = fmt.Sprintf("it used more than its memory limit of %s (%s)", bytesText(memoryLimit(t)), o.Message)
-	}
 	if err := p.cgroups.remove(group); err != nil {
 		p.log.Warn("remove what a job left", "attempt", t.Ref.String(), "error", err)
 	}

@@ -60,10 +60,10 @@ func firstOf(paths []string) string {
 }
 
 // tooMuch is how a step ends that was killed for want of memory.
-func tooMuch(end ending, limit string) ending {
+func tooMuch(end ending, limit string, peak int64) ending {
 	end.cause = fsm.CauseOOM
 	detail := end.message
-	if peak := peakMemory(); peak > 0 {
+	if peak > 0 {
 		detail = fmt.Sprintf("at its peak %.1f MiB; %s", float64(peak)/(1<<20), detail)
 	}
 	end.message = fmt.Sprintf("it used more than its memory limit of %s (%s)", limit, detail)

@@ -414,3 +414,27 @@ not json
 		t.Errorf("got %+v", o)
 	}
 }
+
+// TestJournalOfForgedWords: a job can write what it likes, and what is shown to people
+// and decided by is of the words that there are.
+func TestJournalOfForgedWords(t *testing.T) {
+	for text, want := range map[string]int{
+		`{"kind":"end","outcome":{"status":"failed","cause":"rejected"}}`:                                            1,
+		`{"kind":"end","outcome":{"status":"failed","cause":"failure","steps":[{"status":"failed","cause":"oom"}]}}`: 1,
+		`{"kind":"step","result":{"status":"skipped"}}`:                                                              1,
+		`{"kind":"end","outcome":{"status":"failed","cause":"<b>aliens</b>"}}`:                                       0,
+		`{"kind":"end","outcome":{"status":"failed","steps":[{"status":"failed","cause":"aliens"}]}}`:                0,
+		`{"kind":"end","outcome":{"status":"skipped"}}`:                                                              0,
+		`{"kind":"end","outcome":{"status":"passed","cause":"replaced"}}`:                                            0,
+		`{"kind":"step","result":{"status":"failed","cause":"aliens"}}`:                                              0,
+		`{"kind":"step","result":{"status":"failed","cause":"needs"}}`:                                               0,
+	} {
+		path := filepath.Join(t.TempDir(), "journal")
+		if err := os.WriteFile(path, []byte(text+"\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if records, err := supervise.ReadJournal(path); err != nil || len(records) != want {
+			t.Errorf("%s: %d records, want %d, %v", text, len(records), want, err)
+		}
+	}
+}

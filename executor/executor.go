@@ -73,6 +73,9 @@ const (
 	JUnitFile     = "junit.tar.zst"
 )
 
+// defaultPids is how many processes and threads a job has at most.
+const defaultPids = 2048
+
 // Executor runs attempts.
 type Executor interface {
 	// Name is "docker" or "process".

@@ -251,6 +251,7 @@ func TestWhatIsLeftBehindIsKilled(t *testing.T) {
 		"in its group":       "sleep 600 & echo $!",
 		"silent":             "sleep 600 >/dev/null 2>&1 & echo $!",
 		"in another session": "setsid sh -c 'echo $$ > pid; echo $$; exec sleep 600' & while [ ! -s pid ]; do :; done",
+		"silent elsewhere":   "setsid sh -c 'echo $$ > pid; exec sleep 600' >/dev/null 2>&1 & while [ ! -s pid ]; do :; done; cat pid",
 	} {
 		t.Run(name, func(t *testing.T) {
 			mark := fmt.Sprintf("MARK=%s-%d", name, os.Getpid())

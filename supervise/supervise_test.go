@@ -394,6 +394,19 @@ func TestMainRunsTheSpec(t *testing.T) {
 	}
 }
 
+// TestSignalsOfTheStepsEndNothing: a step may signal the job's first process, as the
+// same user. Its own processes get signals as ever.
+func TestSignalsOfTheStepsEndNothing(t *testing.T) {
+	j := newJob(t, "for s in HUP INT QUIT USR1 USR2 ALRM ABRT PIPE SEGV BUS TRAP SYS XCPU IO; do kill -$s $PPID; done; echo on",
+		"trap 'echo hung up' HUP; kill -HUP $$; sh -c 'kill -INT $$' || echo interrupted")
+	code, said := j.main(nil)
+	o, ok := supervise.Outcome(j.records())
+	expect(t, o, fsm.Passed, "", 0, "")
+	if got := j.printed(); !ok || code != 0 || said != "" || got != "0 on\n1 hung up\n1 interrupted\n" {
+		t.Errorf("exit code %d, said %q, printed %q", code, said, got)
+	}
+}
+
 func TestHostileJournal(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "journal")
 	text := `{"kind":"end","outcome":{"status":"passed","plan":{"name":"x"},"artifacts":{"files":1},"peak_memory":-1,"message":"` + strings.Repeat("m", 9000) + `"}}

@@ -13,7 +13,7 @@ import (
 // usage is what processes took.
 type usage struct {
 	cpu  time.Duration // user and system
-	peak int64         // bytes, of the largest one
+	peak int64         // bytes, of the largest one; 0 where that had no more than this process
 }
 
 func (u *usage) add(more usage) {
@@ -47,6 +47,17 @@ func peakMemory() int64 {
 		return 0
 	}
 	return n
+}
+
+// ownPeak is the most memory that this process has had since it was executed, in bytes.
+func ownPeak() int64 {
+	for line := range strings.Lines(firstOf([]string{"/proc/self/status"})) {
+		if text, ok := strings.CutPrefix(line, "VmHWM:"); ok {
+			n, _ := strconv.ParseInt(strings.TrimSpace(strings.TrimSuffix(strings.TrimSpace(text), "kB")), 10, 64)
+			return n << 10
+		}
+	}
+	return 0
 }
 
 // firstOf is what the first of the files that is there holds.

@@ -19,7 +19,7 @@ import (
 // TestConformance is what every executor does alike.
 func TestConformance(t *testing.T) {
 	kits := map[string]func(*testing.T) *kit{
-		"process": newProcess,
+		"process": func(t *testing.T) *kit { return newProcess(t) },
 		"docker":  func(t *testing.T) *kit { return newDocker(t) },
 		"warm":    newWarm,
 	}

@@ -90,7 +90,7 @@ func NewDocker(cfg DockerConfig, log *slog.Logger) (*Docker, error) {
 		cfg.Grace = supervise.DefaultGrace
 	}
 	if cfg.Pids == 0 {
-		cfg.Pids = 2048
+		cfg.Pids = defaultPids
 	}
 	if !cfg.ServicePool.IsValid() {
 		cfg.ServicePool = DefaultPool

@@ -53,6 +53,7 @@ func (d *Docker) adopt(ctx context.Context, t Task) (Run, error) {
 		if _, ok := supervise.Outcome(records); ok { // it ended, and was removed
 			return ended{d.verdict(t, records, nil)}, nil
 		}
+		t.endLog(d.cfg.LogLimit, d.log)
 		return nil, ErrGone
 	}
 	id := found[0].ID

@@ -70,7 +70,7 @@ func (r *dockerRun) conclude(ctx context.Context) (o fsm.Outcome, err error) {
 			return o, err
 		}
 	}
-	o.LogBytes = logBytes(r.t)
+	o.LogBytes = r.t.endLog(r.d.cfg.LogLimit, r.d.log)
 	if !told || recorded.Status != o.Status || recorded.Cause != o.Cause {
 		if err := r.note(supervise.Record{Kind: supervise.RecordEnd, Outcome: &o}); err != nil {
 			return o, err

@@ -15,13 +15,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"slices"
 	"time"
 
 	"github.com/codepr/narwhal/fsm"
-	"github.com/codepr/narwhal/joblog"
 	"github.com/codepr/narwhal/link"
 	"github.com/codepr/narwhal/supervise"
 )
@@ -74,6 +72,9 @@ const (
 	ArtifactsFile = "artifacts.tar.zst"
 	JUnitFile     = "junit.tar.zst"
 )
+
+// defaultPids is how many processes and threads a job has at most.
+const defaultPids = 2048
 
 // Executor runs attempts.
 type Executor interface {
@@ -143,25 +144,6 @@ func (t Task) check() error {
 		return fmt.Errorf("start attempt %s: its folders %q and %q are not absolute", t.Ref, t.Dir, t.Workspace)
 	}
 	return nil
-}
-
-// say writes narwhal's own words into the attempt's log. A log that can't be
-// written shows when the attempt runs.
-func (t Task) say(limit int64, format string, args ...any) {
-	log, err := joblog.Create(t.log(), limit)
-	if err != nil {
-		return
-	}
-	log.Printf(format, args...)
-	_ = log.Close()
-}
-
-func logBytes(t Task) int64 {
-	info, err := os.Stat(t.log())
-	if err != nil {
-		return 0
-	}
-	return info.Size()
 }
 
 // bytesText says a number of bytes as people would.

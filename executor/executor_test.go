@@ -132,9 +132,12 @@ func newNode() fsm.NodeID {
 	return fsm.NodeID(fmt.Sprintf("t%d-%d", os.Getpid(), numbers.Add(1)))
 }
 
-func newProcess(t *testing.T) *kit {
+func newProcess(t *testing.T, change ...func(*executor.ProcessConfig)) *kit {
 	k := &kit{node: newNode(), attempts: t.TempDir()}
 	k.process = &executor.ProcessConfig{Node: k.node, Attempts: k.attempts}
+	for _, c := range change {
+		c(k.process)
+	}
 	p := executor.NewProcess(*k.process, logger(t))
 	t.Cleanup(func() {
 		if err := p.Close(); err != nil {
@@ -336,6 +339,19 @@ func untilCount(t *testing.T, task executor.Task, text string, n int) {
 	for deadline := time.Now().Add(time.Minute); strings.Count(printed(t, task), text+"\n") < n; time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("%q is not printed %d times", text, n)
+		}
+	}
+}
+
+// untilThere waits for a file.
+func untilThere(t *testing.T, path string) {
+	t.Helper()
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(5 * time.Millisecond) {
+		if _, err := os.Stat(path); err == nil {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%s is not there", filepath.Base(path))
 		}
 	}
 }

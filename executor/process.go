@@ -30,14 +30,16 @@ type ProcessConfig struct {
 	OOMScore int
 	Grace    time.Duration // between TERM and KILL; 10 s where 0
 	LogLimit int64         // of a job in bytes; 64 MiB where 0
+	Pids     int64         // processes and threads of a job, where it has a group; 2048 where 0
 }
 
 // Process runs steps as plain processes of this machine, in the workspace, as
 // narwhal's own user. There is no isolation, nothing is installed, and there are
 // neither services nor images. Where narwhal may make control groups each job has
 // its own, which holds its limits and from which nothing gets away. Elsewhere what
-// a job asked for is not enforced, and what it leaves behind is killed unless it has
-// left its session, given up its output and changed its environment, all three.
+// a job asked for is not enforced, nor how many processes it has: a user's limit of
+// them counts narwhal's own, and root has none. What it leaves behind is killed then
+// unless it has left its session and changed its environment, both.
 type Process struct {
 	cfg     ProcessConfig
 	log     *slog.Logger
@@ -64,6 +66,9 @@ func NewProcess(cfg ProcessConfig, log *slog.Logger) *Process {
 	}
 	if cfg.Grace == 0 {
 		cfg.Grace = supervise.DefaultGrace
+	}
+	if cfg.Pids == 0 {
+		cfg.Pids = defaultPids
 	}
 	p := &Process{cfg: cfg, log: log, cgroups: detectCgroups(), runs: make(map[fsm.AttemptRef]*processRun)}
 	log.Warn("jobs run as processes of this machine: there is no isolation", "limits", p.Limits())
@@ -101,6 +106,7 @@ func (p *Process) Start(ctx context.Context, t Task) (Run, error) {
 	p.jobs.Go(func() {
 		defer cancel(nil)
 		r.outcome, r.err = p.supervise(life, t, r.desk)
+		r.outcome.LogBytes = t.endLog(p.cfg.LogLimit, p.log)
 		p.mu.Lock()
 		delete(p.runs, t.Ref)
 		p.mu.Unlock()
@@ -135,18 +141,16 @@ func (p *Process) supervise(ctx context.Context, t Task, desk *supervise.Desk) (
 		return supervise.Run(ctx, spec, t.log(), t.journal())
 	}
 	want := t.Work.Spec.Resources
-	if err := p.cgroups.make(group, limits{cpu: want.CPU, memory: memoryLimit(t)}); err != nil {
+	if err := p.cgroups.make(group, limits{cpu: want.CPU, memory: memoryLimit(t), pids: p.cfg.Pids}); err != nil {
 		p.log.Warn("run attempt without limits", "attempt", t.Ref.String(), "error", err)
 	} else {
 		enter(&spec, p.cgroups.dirs(group))
+		spec.MemoryLimit = bytesText(memoryLimit(t))
+		spec.Memory = func() (int64, int) { return p.cgroups.usage(group) }
 	}
 	o, err := supervise.Run(ctx, spec, t.log(), t.journal())
-	peak, kills := p.cgroups.usage(group)
+	peak, _ := p.cgroups.usage(group)
 	o.PeakMemory = max(o.PeakMemory, peak)
-	if kills > 0 && o.Cause == fsm.CauseFailure {
-		o.Cause = fsm.CauseOOM
-		o.Message = fmt.Sprintf("it used more than its memory limit of %s (%s)", bytesText(memoryLimit(t)), o.Message)
-	}
 	if err := p.cgroups.remove(group); err != nil {
 		p.log.Warn("remove what a job left", "attempt", t.Ref.String(), "error", err)
 	}
@@ -177,6 +181,7 @@ func (p *Process) Adopt(ctx context.Context, t Task) (Run, error) {
 	if err := p.Sweep(ctx, nil); err != nil {
 		return nil, fmt.Errorf("adopt attempt %s: %w", t.Ref, err)
 	}
+	t.endLog(p.cfg.LogLimit, p.log)
 	return nil, fmt.Errorf("adopt attempt %s: %w: processes don't outlive the narwhal that runs them", t.Ref, ErrGone)
 }
 

@@ -133,6 +133,22 @@ func TestProcessGroupIsLeftByNobody(t *testing.T) {
 	})
 }
 
+func TestProcessForkBombIsContained(t *testing.T) {
+	t.Parallel()
+	k := newProcess(t, func(c *executor.ProcessConfig) { c.Pids = 64 })
+	limited(t, k)
+	task := k.task(t, "i=0; while [ $i -lt 200 ]; do sleep 100 & i=$((i+1)); done; echo got out")
+	if o := k.run(t, task); o.Status == fsm.Passed || strings.Contains(printed(t, task), "got out") {
+		t.Errorf("200 processes were started: %+v", o)
+	}
+	usual := newProcess(t)
+	task = usual.task(t, "cat /sys/fs/cgroup/pids$(sed -n 's/.*:pids://p' /proc/self/cgroup)/pids.max || cat /sys/fs/cgroup$(sed -n 's/^0:://p' /proc/self/cgroup)/pids.max")
+	expect(t, usual.run(t, task), fsm.Passed, "", "")
+	if got := printed(t, task); !strings.HasSuffix(got, "2048\n") {
+		t.Errorf("the usual limit is %q", got)
+	}
+}
+
 func TestProcessHasNoContainers(t *testing.T) {
 	k := newProcess(t)
 	task := k.task(t, "echo not reached")

@@ -3,6 +3,8 @@ package executor
 import (
 	"context"
 	"fmt"
+	"slices"
+	"syscall"
 
 	"github.com/docker/docker/api/types/container"
 
@@ -21,9 +23,9 @@ func (d *Docker) verdict(t Task, records []supervise.Record, state *container.St
 		}
 	}
 	switch {
-	// The flag is set for any process of the container. A job that passes all the
-	// same got over it.
-	case state != nil && state.OOMKilled && !asked && (!told || o.Cause == fsm.CauseFailure):
+	// The flag is set for any process of the container, so it tells nothing where a
+	// step accounts for it, or the supervisor has lived to say which one did.
+	case state != nil && state.OOMKilled && !asked && !told && !outOfMemory(o.Steps):
 		o.Status, o.Cause = fsm.Failed, fsm.CauseOOM
 		o.ExitCode = max(o.ExitCode, state.ExitCode)
 		o.Message = fmt.Sprintf("it used more than its memory limit of %s", bytesText(memoryLimit(t)))
@@ -39,8 +41,12 @@ func (d *Docker) verdict(t Task, records []supervise.Record, state *container.St
 		o = lost(o, fmt.Sprintf("its container ended with exit code %d and no result: it was killed, or the machine or the engine went down %s",
 			state.ExitCode, state.Error))
 	}
-	o.LogBytes = logBytes(t)
+	o.LogBytes = t.endLog(d.cfg.LogLimit, d.log)
 	return o
+}
+
+func outOfMemory(steps []fsm.StepResult) bool {
+	return slices.ContainsFunc(steps, func(s fsm.StepResult) bool { return s.Cause == fsm.CauseOOM })
 }
 
 // lost is how a job ends that the machine didn't let end. It is run again.
@@ -81,7 +87,9 @@ func (d *Docker) besideVerdict(ctx context.Context, t Task, records []supervise.
 		if err != nil {
 			return o, fmt.Errorf("look at the steps' containers: %w", err)
 		}
-		if full.State.OOMKilled && (o.Cause == fsm.CauseFailure || o.Cause == "" || o.Cause == fsm.CauseNodeLost) {
+		// Of what else was killed in it, its first process has told.
+		killed := full.State.OOMKilled && full.State.ExitCode == 128+int(syscall.SIGKILL)
+		if killed && (o.Cause == "" || o.Cause == fsm.CauseNodeLost) {
 			o.Status, o.Cause = fsm.Failed, fsm.CauseOOM
 			o.Message = fmt.Sprintf("a step in image %s used more than the job's memory limit of %s", full.Config.Image, bytesText(memoryLimit(t)))
 		}

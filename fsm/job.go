@@ -133,6 +133,6 @@ type StepResult struct {
 
 	Tries      int           `json:"tries,omitempty"`       // how often it was run; 0 is once, or not at all
 	Allowed    bool          `json:"allowed,omitempty"`     // it failed, and may: the job goes on
-	PeakMemory int64         `json:"peak_memory,omitempty"` // bytes, of its largest process
+	PeakMemory int64         `json:"peak_memory,omitempty"` // bytes, of its largest process; 0 where that had no more than its supervisor, whose own peak hides it
 	CPUTime    time.Duration `json:"cpu_time,omitempty"`    // user and system, of all its processes that were waited for
 }

@@ -14,7 +14,7 @@ import (
 // command runs argv in a session of its own until it has ended and all that it
 // printed has been taken. It is told to end when ctx does.
 func (s *site) command(ctx context.Context, step int, argv, env []string, out *output) ending {
-	kills := s.oomKills()
+	_, kills := s.memory()
 	pid, wait, err := s.parent.start(argv, &syscall.ProcAttr{
 		Dir: s.task.Dir, Env: env, Files: out.files(), Sys: &syscall.SysProcAttr{Setsid: true},
 	})
@@ -49,18 +49,23 @@ func (s *site) command(ctx context.Context, step int, argv, env []string, out *o
 	}
 	verdict := judge(ctx, end.status, told)
 	verdict.usage = end.usage
-	if verdict.cause == fsm.CauseFailure && s.oomKills() > kills {
-		verdict = tooMuch(verdict, s.task.MemoryLimit)
+	if peak, now := s.memory(); verdict.cause == fsm.CauseFailure && now > kills {
+		verdict = tooMuch(verdict, s.task.MemoryLimit, peak)
 	}
 	return verdict
 }
 
-// oomKills is 0 where there is no limit of our own.
-func (s *site) oomKills() int {
-	if s.task.MemoryLimit == "" {
-		return 0
+// memory is what the job has used at most, in bytes, and how many of its processes
+// were killed for want of it: nothing where it has no limit of its own.
+func (s *site) memory() (peak int64, kills int) {
+	switch {
+	case s.task.Memory != nil:
+		return s.task.Memory()
+	case s.task.MemoryLimit == "":
+		return 0, 0
+	default:
+		return peakMemory(), oomKills()
 	}
-	return oomKills()
 }
 
 // guard stops the process group when ctx ends before it has, and reports whether

@@ -9,6 +9,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -168,13 +169,30 @@ func soundOutcome(o *fsm.Outcome) bool {
 			return false
 		}
 	}
-	return o.Status.Terminal()
+	return soundEnd(o.Status, o.Cause)
 }
+
+// soundEnd reports whether a job can come to such an end, by its steps or by what the
+// executor says of its containers. Others' words, such as that it was replaced, are
+// not for it to use, and what is no word at all is for nobody.
+func soundEnd(status fsm.Status, cause fsm.Cause) bool {
+	switch status {
+	case fsm.Passed:
+		return cause == ""
+	case fsm.Failed, fsm.Errored, fsm.Canceled:
+		return slices.Contains(ends, cause)
+	default:
+		return false
+	}
+}
+
+var ends = []fsm.Cause{"", fsm.CauseFailure, fsm.CauseTimeout, fsm.CauseOOM, fsm.CauseCanceled,
+	fsm.CauseConfig, fsm.CauseRejected, fsm.CauseNodeLost}
 
 func soundStep(s *fsm.StepResult) bool {
 	s.Name = clip(s.Name)
 	s.PeakMemory, s.CPUTime, s.Tries = max(s.PeakMemory, 0), max(s.CPUTime, 0), max(s.Tries, 0)
-	return s.Status.Terminal()
+	return s.Status == fsm.Skipped && s.Cause == "" || soundEnd(s.Status, s.Cause)
 }
 
 func clip(text string) string {

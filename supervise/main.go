@@ -4,10 +4,8 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"sync"
-	"syscall"
 
 	"github.com/codepr/narwhal/fsm"
 )
@@ -25,7 +23,7 @@ func Main(ctx context.Context, dir string, environ []string) int {
 		fmt.Fprintln(os.Stderr, "narwhal:", err)
 		return exitBroken
 	}
-	ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGINT)
+	ctx, stop := untilTold(ctx)
 	defer stop()
 	var reaping sync.WaitGroup // never waited for: it ends with this process
 	r := newReaper()

@@ -19,6 +19,18 @@ type exit struct {
 	usage  usage // with that of those that it waited for
 }
 
+// peakSlack is by how much the kernel's figures of the same memory differ, in bytes.
+const peakSlack = 1 << 20
+
+// above leaves out a peak that may be this process's: the kernel starts what is
+// executed with the peak of who forked it, which here is floor.
+func (e exit) above(floor int64) exit {
+	if e.usage.peak <= floor+peakSlack {
+		e.usage.peak = 0
+	}
+	return e
+}
+
 // direct waits for each process by its number: for a process that has other
 // children, which are nobody's business here.
 type direct struct{}
@@ -28,11 +40,12 @@ func (direct) start(argv []string, attr *syscall.ProcAttr) (int, func() exit, er
 	if err != nil {
 		return 0, nil, err
 	}
+	floor := ownPeak()
 	return pid, func() exit {
 		for {
 			_, end, err := await(pid)
 			if !errors.Is(err, syscall.EINTR) {
-				return end
+				return end.above(floor)
 			}
 		}
 	}, nil
@@ -63,7 +76,8 @@ func (r *reaper) start(argv []string, attr *syscall.ProcAttr) (int, func() exit,
 	case r.more <- struct{}{}:
 	default:
 	}
-	return pid, func() exit { return <-ended }, nil
+	floor := ownPeak()
+	return pid, func() exit { return (<-ended).above(floor) }, nil
 }
 
 // run reaps for as long as this process lives.

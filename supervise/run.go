@@ -198,10 +198,15 @@ func (r *run) clean() {
 		o.interrupt()
 	}
 	r.lingering.Wait()
-	if !r.drain() && len(r.task.Marks) > 0 && os.Getpid() != 1 {
-		if n, err := KillAll(Marked(r.task.Marks)); err != nil || n > 0 {
+	free := r.drain()
+	if len(r.task.Marks) > 0 && os.Getpid() != 1 {
+		// Also those that hold no output: nothing else tells of them.
+		n, err := KillAll(Marked(r.task.Marks))
+		if !free && (err != nil || n > 0) {
 			r.log.Printf("killed %d processes that the steps left behind", n)
 		}
+	}
+	if !free {
 		r.drain()
 	}
 	for _, o := range r.left {

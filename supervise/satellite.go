@@ -7,10 +7,8 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"sync"
-	"syscall"
 	"time"
 )
 
@@ -23,7 +21,7 @@ func satelliteSocket(name string) string { return name + ".sock" }
 // the image and the engine gave. It returns the exit code when all who came have
 // left, or on TERM.
 func Satellite(ctx context.Context, name, dir string, environ []string) int {
-	ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGINT)
+	ctx, stop := untilTold(ctx)
 	defer stop()
 	if err := serveSatellite(ctx, name, filepath.Join(dir, SocketsDir), environ); err != nil {
 		fmt.Fprintln(os.Stderr, "narwhal:", err)

@@ -52,7 +52,7 @@ func ends(t *testing.T, child *exec.Cmd) {
 func TestSatellite(t *testing.T) {
 	j := newJob(t,
 		"echo $BELOW $OVER $MORE $PPID",
-		"echo $BELOW $OVER $MORE $PPID; echo $TOKEN; pwd; printf half; sleep 0.2; echo ' more'; echo err >&2; sh -c 'i=0; while [ $i -lt 50000 ]; do i=$((i+1)); done'",
+		"echo $BELOW $OVER $MORE $PPID; echo $TOKEN; pwd; printf half; sleep 0.2; echo ' more'; echo err >&2; sh -c 'i=0; while [ $i -lt 50000 ]; do i=$((i+1)); done; dd if=/dev/zero of=/dev/null bs=200M count=1 2>/dev/null'",
 		"echo here",
 		"echo x >> tries; [ $(wc -l < tries) -ge 2 ]; exit 6")
 	child := j.withSatellite()

@@ -184,7 +184,7 @@ func (d *distant) ending(ctx context.Context, got report) ending {
 		why := stopped(ctx)
 		end.status, end.cause, end.message = why.status, why.cause, why.message
 	}
-	if !end.status.Terminal() || end.status == fsm.Skipped {
+	if !soundEnd(end.status, end.cause) {
 		return d.lost()
 	}
 	return end

@@ -251,6 +251,7 @@ func TestWhatIsLeftBehindIsKilled(t *testing.T) {
 		"in its group":       "sleep 600 & echo $!",
 		"silent":             "sleep 600 >/dev/null 2>&1 & echo $!",
 		"in another session": "setsid sh -c 'echo $$ > pid; echo $$; exec sleep 600' & while [ ! -s pid ]; do :; done",
+		"silent elsewhere":   "setsid sh -c 'echo $$ > pid; exec sleep 600' >/dev/null 2>&1 & while [ ! -s pid ]; do :; done; cat pid",
 	} {
 		t.Run(name, func(t *testing.T) {
 			mark := fmt.Sprintf("MARK=%s-%d", name, os.Getpid())
@@ -393,6 +394,19 @@ func TestMainRunsTheSpec(t *testing.T) {
 	}
 }
 
+// TestSignalsOfTheStepsEndNothing: a step may signal the job's first process, as the
+// same user. Its own processes get signals as ever.
+func TestSignalsOfTheStepsEndNothing(t *testing.T) {
+	j := newJob(t, "for s in HUP INT QUIT USR1 USR2 ALRM ABRT PIPE SEGV BUS TRAP SYS XCPU IO; do kill -$s $PPID; done; echo on",
+		"trap 'echo hung up' HUP; kill -HUP $$; sh -c 'kill -INT $$' || echo interrupted")
+	code, said := j.main(nil)
+	o, ok := supervise.Outcome(j.records())
+	expect(t, o, fsm.Passed, "", 0, "")
+	if got := j.printed(); !ok || code != 0 || said != "" || got != "0 on\n1 hung up\n1 interrupted\n" {
+		t.Errorf("exit code %d, said %q, printed %q", code, said, got)
+	}
+}
+
 func TestHostileJournal(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "journal")
 	text := `{"kind":"end","outcome":{"status":"passed","plan":{"name":"x"},"artifacts":{"files":1},"peak_memory":-1,"message":"` + strings.Repeat("m", 9000) + `"}}
@@ -412,5 +426,40 @@ not json
 	o, ok := supervise.Outcome(records)
 	if !ok || o.Plan != nil || o.Artifacts != nil || o.PeakMemory != 0 || o.Status != fsm.Passed || len(o.Message) > 4096 {
 		t.Errorf("got %+v", o)
+	}
+}
+
+// TestJournalOfForgedWords: a job can write what it likes, and what is shown to people
+// and decided by is of the words that there are.
+func TestJournalOfForgedWords(t *testing.T) {
+	for text, want := range map[string]int{
+		`{"kind":"end","outcome":{"status":"failed","cause":"rejected"}}`:                                            1,
+		`{"kind":"end","outcome":{"status":"failed","cause":"failure","steps":[{"status":"failed","cause":"oom"}]}}`: 1,
+		`{"kind":"step","result":{"status":"skipped"}}`:                                                              1,
+		`{"kind":"end","outcome":{"status":"failed","cause":"<b>aliens</b>"}}`:                                       0,
+		`{"kind":"end","outcome":{"status":"failed","steps":[{"status":"failed","cause":"aliens"}]}}`:                0,
+		`{"kind":"end","outcome":{"status":"skipped"}}`:                                                              0,
+		`{"kind":"end","outcome":{"status":"passed","cause":"replaced"}}`:                                            0,
+		`{"kind":"step","result":{"status":"failed","cause":"aliens"}}`:                                              0,
+		`{"kind":"step","result":{"status":"failed","cause":"needs"}}`:                                               0,
+	} {
+		path := filepath.Join(t.TempDir(), "journal")
+		if err := os.WriteFile(path, []byte(text+"\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if records, err := supervise.ReadJournal(path); err != nil || len(records) != want {
+			t.Errorf("%s: %d records, want %d, %v", text, len(records), want, err)
+		}
+	}
+}
+
+// TestPeakIsTheStepsOwn: what a process starts has the most that it has ever had for its
+// own peak, over exec. A step that used less has no figure.
+func TestPeakIsTheStepsOwn(t *testing.T) {
+	j := newJob(t, "true", "dd if=/dev/zero of=/dev/null bs=300M count=1 2>/dev/null")
+	o := j.run(t.Context())
+	expect(t, o, fsm.Passed, "", 0, "")
+	if small, large := o.Steps[0].PeakMemory, o.Steps[1].PeakMemory; small != 0 || large < 250<<20 {
+		t.Errorf("a step that does nothing has %d bytes, one that takes 300 MiB %d", small, large)
 	}
 }

@@ -50,6 +50,9 @@ type Task struct {
 	// MemoryLimit is in words, such as "256 MiB": of a container, whose steps may be
 	// killed for going beyond it.
 	MemoryLimit string `json:"memory_limit,omitempty"`
+	// Memory tells what is said of the container's own group where the job has
+	// another: its peak in bytes, and how many processes were killed. It may be nil.
+	Memory func() (peak int64, kills int) `json:"-"`
 	// Marks are entries of Env that together no other job has. By them processes
 	// are found that left their session. None are looked for where it is empty.
 	Marks []string `json:"marks,omitempty"`

@@ -13,7 +13,7 @@ import (
 // usage is what processes took.
 type usage struct {
 	cpu  time.Duration // user and system
-	peak int64         // bytes, of the largest one
+	peak int64         // bytes, of the largest one; 0 where that had no more than this process
 }
 
 func (u *usage) add(more usage) {
@@ -49,6 +49,17 @@ func peakMemory() int64 {
 	return n
 }
 
+// ownPeak is the most memory that this process has had since it was executed, in bytes.
+func ownPeak() int64 {
+	for line := range strings.Lines(firstOf([]string{"/proc/self/status"})) {
+		if text, ok := strings.CutPrefix(line, "VmHWM:"); ok {
+			n, _ := strconv.ParseInt(strings.TrimSpace(strings.TrimSuffix(strings.TrimSpace(text), "kB")), 10, 64)
+			return n << 10
+		}
+	}
+	return 0
+}
+
 // firstOf is what the first of the files that is there holds.
 func firstOf(paths []string) string {
 	for _, path := range paths {
@@ -60,10 +71,10 @@ func firstOf(paths []string) string {
 }
 
 // tooMuch is how a step ends that was killed for want of memory.
-func tooMuch(end ending, limit string) ending {
+func tooMuch(end ending, limit string, peak int64) ending {
 	end.cause = fsm.CauseOOM
 	detail := end.message
-	if peak := peakMemory(); peak > 0 {
+	if peak > 0 {
 		detail = fmt.Sprintf("at its peak %.1f MiB; %s", float64(peak)/(1<<20), detail)
 	}
 	end.message = fmt.Sprintf("it used more than its memory limit of %s (%s)", limit, detail)

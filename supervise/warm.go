@@ -8,10 +8,8 @@ import (
 	"io"
 	"net"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"sync"
-	"syscall"
 	"time"
 )
 
@@ -42,7 +40,7 @@ type begun struct {
 // WriteSpec left. The journal has a RecordBegun before Begin hears of it, and before
 // anything of the job is done.
 func Await(ctx context.Context, dir string, environ []string) int {
-	ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGINT)
+	ctx, stop := untilTold(ctx)
 	defer stop()
 	var reaping sync.WaitGroup // never waited for: it ends with this process
 	r := newReaper()

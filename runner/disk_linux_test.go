@@ -151,6 +151,11 @@ func TestDiskFillsUp(t *testing.T) {
 	n.leader.await(t, "a hello that says so too", func() bool {
 		return len(n.leader.hellos) > 1 && n.leader.hellos[len(n.leader.hellos)-1].DiskFull
 	})
+	n.m.look(func() {
+		if !n.m.scant {
+			t.Error("the executor has not heard that there is no room for what it makes ahead")
+		}
+	})
 	for _, path := range []string{work, young} {
 		if _, err := os.Stat(path); err != nil {
 			t.Errorf("what is in use, or fresh, has gone: %v", err)
@@ -177,6 +182,7 @@ func TestDiskFillsUp(t *testing.T) {
 	if count := said.count("there is room on the disk again"); count != 1 {
 		t.Errorf("it was said %d times", count)
 	}
+	n.m.await(t, "the executor to hear that there is room", func() bool { return !n.m.scant })
 	n.settled()
 	n.end()
 }

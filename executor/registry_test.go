@@ -308,7 +308,8 @@ func TestOnePullAtATime(t *testing.T) {
 	_, third := r.start(t, k, name, "ci", "w0rd")
 	for end := time.Now().Add(time.Second); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
 		if got := r.askers(); !slices.Equal(got, []string{"ci"}) {
-			t.Fatalf("two pulls at a time: the manifest was asked for by %v", got)
+			t.Errorf("two pulls at a time: the manifest was asked for by %v", got)
+			break
 		}
 	}
 	open()

@@ -72,6 +72,7 @@ type Member struct {
 	Role    string     `json:"role" doc:"voter, nonvoter (it follows the log), or none"`
 	Leader  bool       `json:"leader"`
 	Alive   bool       `json:"alive"`
+	Full    bool       `json:"disk_full" doc:"Its disk is full: it takes no jobs"`
 	Version string     `json:"version"`
 }
 

@@ -76,6 +76,7 @@ type node struct {
 	logs     logDir
 	bundles  *bundleMap
 	blobs    *bundleMap
+	full     bool // its disk, as gossip says
 	left     bool
 	verify   error         // what VerifyLeader answers
 	verified int           // how often it was asked
@@ -241,7 +242,7 @@ func (n *node) Members() []api.Member {
 	var out []api.Member
 	for _, id := range n.w.order {
 		m := n.w.nodes[id]
-		out = append(out, api.Member{ID: id, Name: "host-" + string(id), Role: "voter", Leader: id == n.w.leader, Alive: !m.down, Version: "test"})
+		out = append(out, api.Member{ID: id, Name: "host-" + string(id), Role: "voter", Leader: id == n.w.leader, Alive: !m.down, Full: m.full, Version: "test"})
 	}
 	return out
 }

@@ -134,8 +134,9 @@ func (s *Server) explainJob(ctx context.Context, in *jobInput) (*struct{ Body Ex
 }
 
 type decisionInput struct {
-	ID   string `path:"id" pattern:"^[0-9]+\\.[0-9]+$" example:"42.1"`
-	Step string `query:"step" maxLength:"100" doc:"Decide on this manual step of the job's current attempt, instead of on the job"`
+	ID      string `path:"id" pattern:"^[0-9]+\\.[0-9]+$" example:"42.1"`
+	Attempt int    `query:"attempt" minimum:"0" doc:"With a step: the attempt that is decided on. The decision is refused where another one is on its way by then; by default it is the one that this node knows of"`
+	Step    string `query:"step" maxLength:"100" doc:"Decide on this manual step of the job's current attempt, instead of on the job"`
 }
 
 // undecided says why a decision was refused.
@@ -148,6 +149,8 @@ func (s *Server) undecided(err error, j *fsm.Job, step string) error {
 		return problem(http.StatusConflict, CodeConflict, "job %s does not wait for a person: it is %s", j.ID, j.Status)
 	case errors.Is(err, fsm.ErrNoStep):
 		return problem(http.StatusNotFound, CodeNotFound, "job %s has no step %q: see the steps of the job", j.ID, step)
+	case errors.Is(err, fsm.ErrStale):
+		return problem(http.StatusConflict, CodeConflict, "step %q of job %s: another attempt is on its way by now, which asks anew: see the job, then decide on that", step, j.ID)
 	case errors.Is(err, fsm.ErrNotManual), errors.Is(err, fsm.ErrDecided), errors.Is(err, fsm.ErrNotPlaced), errors.Is(err, fsm.ErrJobEnded):
 		return problem(http.StatusConflict, CodeConflict, "step %q of job %s: %s; the job is %s", step, j.ID, err, j.Status)
 	}
@@ -166,7 +169,11 @@ func (s *Server) decideJob(ctx context.Context, in *decisionInput, approve bool)
 	}
 	decide := fsm.Command{DecideJob: &fsm.DecideJob{Job: j.ID, Approve: approve, By: byAPI}}
 	if in.Step != "" {
-		decide = fsm.Command{DecideStep: &fsm.DecideStep{Job: j.ID, Step: in.Step, Approve: approve, By: byAPI}}
+		n := in.Attempt
+		if a, ok := j.Current(); ok && n == 0 {
+			n = a.N
+		}
+		decide = fsm.Command{DecideStep: &fsm.DecideStep{Job: j.ID, Step: in.Step, N: n, Approve: approve, By: byAPI}}
 	}
 	result, err := s.deps.Proposer.Propose(ctx, decide)
 	if err != nil {

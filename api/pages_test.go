@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/codepr/narwhal/api"
 	"github.com/codepr/narwhal/fsm"
 	"github.com/codepr/narwhal/pipeline"
 )
@@ -150,5 +151,19 @@ func TestLongLogPage(t *testing.T) {
 	body := w.nodes["a"].call("GET", "/jobs/1.1/log", "").want(200).body
 	if !strings.Contains(body, "line 9999.") || strings.Contains(body, "line 10000.") || !strings.Contains(body, "beginning only") {
 		t.Error("a page of more than 10,000 lines is not cut, or does not say so")
+	}
+}
+
+// TestDiskFull: the nodes' list and page show who takes no jobs for want of room.
+func TestDiskFull(t *testing.T) {
+	w := newWorld(t, nil, "a", "b")
+	w.nodes["b"].full = true
+	var list struct{ Nodes []api.Node }
+	w.nodes["a"].call("GET", "/api/v1/nodes", "").want(200).into(&list)
+	if len(list.Nodes) != 2 || list.Nodes[0].DiskFull || !list.Nodes[1].DiskFull {
+		t.Errorf("nodes are %+v", list.Nodes)
+	}
+	if body := w.nodes["a"].call("GET", "/nodes", "").want(200).body; strings.Count(body, "disk full: takes no jobs") != 1 {
+		t.Errorf("the page does not say it once:\n%s", body)
 	}
 }

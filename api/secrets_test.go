@@ -125,8 +125,12 @@ func TestDecideStep(t *testing.T) {
 	w.nodes["b"].call("POST", deploy, "").want(307)
 	n.call("POST", "/api/v1/jobs/1.1/approve?step=test", "").wantProblem(409, api.CodeConflict)
 	n.call("POST", "/api/v1/jobs/1.1/approve?step=nosuch", "").wantProblem(404, api.CodeNotFound)
+	late := n.call("POST", deploy+"&attempt=2", "").wantProblem(409, api.CodeConflict)
+	if !strings.Contains(late.body, "another attempt") {
+		t.Errorf("a decision on another attempt: %s", late.body)
+	}
 	var j api.Job
-	n.call("POST", deploy, "").want(200).into(&j)
+	n.call("POST", deploy+"&attempt=1", "").want(200).into(&j)
 	if d := j.Attempts[0].Decisions; len(d) != 1 || d[0].Step != "de ploy" || !d[0].Approve || d[0].By == "" {
 		t.Errorf("decisions are %+v", d)
 	}

@@ -97,6 +97,7 @@ type Node struct {
 	Version   string              `json:"version,omitempty"`
 	Executor  string              `json:"executor,omitempty" doc:"docker or process; empty where it runs no jobs"`
 	Labels    map[string]string   `json:"labels,omitempty"`
+	DiskFull  bool                `json:"disk_full" doc:"It takes no jobs until there is room"`
 	Drained   bool                `json:"drained"`
 	DrainedBy string              `json:"drained_by,omitempty"`
 	Capacity  *pipeline.Resources `json:"capacity,omitempty"`
@@ -159,7 +160,7 @@ func nodeViews(s *fsm.State, members []Member) []Node {
 	seen := make(map[fsm.NodeID]bool)
 	for _, m := range members {
 		v := Node{
-			ID: m.ID, Name: m.Name, Alive: m.Alive, Leader: m.Leader, Role: m.Role, Addr: m.Addr, APIAddr: m.APIAddr, Version: m.Version,
+			ID: m.ID, Name: m.Name, Alive: m.Alive, Leader: m.Leader, Role: m.Role, Addr: m.Addr, APIAddr: m.APIAddr, Version: m.Version, DiskFull: m.Full,
 		}
 		if n, ok := s.Node(m.ID); ok {
 			v.offer(n)

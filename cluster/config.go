@@ -73,6 +73,7 @@ type Load struct {
 	Running int   `cbor:"1,keyasint,omitempty"` // jobs
 	CPU     int64 `cbor:"2,keyasint,omitempty"` // milli-CPUs that are free
 	Memory  int64 `cbor:"3,keyasint,omitempty"` // bytes that are free
+	Full    bool  `cbor:"4,keyasint,omitempty"` // its disk is: it takes no jobs
 }
 
 func (c Config) withDefaults() Config {

@@ -68,6 +68,11 @@ func TestDiskFull(t *testing.T) {
 		return found, fmt.Errorf("%s: %+v", x.Status, x.Reasons)
 	})
 
+	await(t, "the list of nodes to show it", func(ctx context.Context) (bool, error) {
+		nodes, err := c.Nodes(ctx)
+		return len(nodes) == 1 && nodes[0].DiskFull, err
+	})
+
 	must(t, os.Remove(others))
 	wantStatus(t, ended(t, c, made.ID), fsm.Passed)
 	if log := n.Log(); strings.Count(log, full) != 1 || strings.Count(log, "there is room on the disk again") != 1 {

@@ -63,10 +63,12 @@ type Docker struct {
 	log    *slog.Logger
 	api    *client.Client
 	pulls  singleflight.Group
+	turns  turns
 	engine func(context.Context) (Engine, error)
 
 	nets    networks
 	store   *imageStore
+	intents *intents
 	tidying sync.RWMutex // held to write while an image goes
 	secrets secretDir
 	cgroups cgroups
@@ -113,11 +115,15 @@ func openDocker(cfg DockerConfig, log *slog.Logger) (*Docker, error) {
 	if err != nil {
 		return nil, fmt.Errorf("docker executor: %w", err)
 	}
+	intents, err := openIntents(cfg.Dir)
+	if err != nil {
+		return nil, fmt.Errorf("docker executor: %w", err)
+	}
 	api, err := connect(cfg.Host)
 	if err != nil {
 		return nil, err
 	}
-	d := &Docker{cfg: cfg, log: log, api: api, store: store, secrets: secretDir{cfg.SecretDir, cfg.Node, new(sync.Mutex)}, cgroups: detectCgroups(), warm: newWarmPool(cfg)}
+	d := &Docker{cfg: cfg, log: log, api: api, store: store, intents: intents, secrets: secretDir{cfg.SecretDir, cfg.Node, new(sync.Mutex)}, cgroups: detectCgroups(), warm: newWarmPool(cfg)}
 	d.nets.pool, d.nets.known = newPool(cfg.ServicePool, string(cfg.Node)), make(map[string]netip.Prefix)
 	d.engine = d.rememberEngine()
 	return d, nil

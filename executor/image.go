@@ -3,6 +3,7 @@ package executor
 import (
 	"context"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -94,6 +95,9 @@ func (d *Docker) image(ctx context.Context, t Task, name string, hold *holding) 
 		return picture{}, refused(name, err), passOn(err)
 	}
 	here := err == nil
+	if err := d.settle(ctx); err != nil {
+		return picture{}, nil, err
+	}
 	if here && d.cfg.PullPolicy != PullAlways && d.store.allows(found.id, creds.proof(host)) {
 		d.store.used(found.id, time.Now())
 		return found, nil, nil
@@ -102,11 +106,32 @@ func (d *Docker) image(ctx context.Context, t Task, name string, hold *holding) 
 		return picture{}, &fsm.Outcome{Status: fsm.Errored, Cause: fsm.CauseImagePull, Message: fmt.Sprintf(
 			"image %s is not on this node, or not for this job, and the node's policy is to pull none", name)}, nil
 	}
+	if given {
+		if err := d.intents.begin(name, found.id); err != nil {
+			return picture{}, nil, err
+		}
+	}
+	brought, failed, err := d.bring(ctx, t, name, found.id, hold)
+	if given && ctx.Err() == nil { // one that is stopped may leave a pull that goes on
+		// Where it failed the engine may have the image all the same.
+		settled := d.settle(ctx)
+		if settled == nil {
+			settled = d.intents.end(name)
+		}
+		err = errors.Join(err, settled)
+	}
+	return brought, failed, err
+}
+
+// bring pulls the image, and writes down what came and who may have it.
+func (d *Docker) bring(ctx context.Context, t Task, name, before string, hold *holding) (picture, *fsm.Outcome, error) {
+	host := registryOf(name)
+	creds, given := t.Registries[host]
 	if failed, err := d.fetch(ctx, t, name, creds, given); failed != nil || err != nil {
 		return picture{}, failed, err
 	}
-	before := found.id
-	if found, err = d.inspectImage(ctx, name, hold); err != nil {
+	found, err := d.inspectImage(ctx, name, hold)
+	if err != nil {
 		return picture{}, nil, err
 	}
 	entry := stored{Names: []string{name}, Pulled: found.id != before, Private: given, Used: time.Now()}
@@ -119,8 +144,11 @@ func (d *Docker) fetch(ctx context.Context, t Task, name string, creds Credentia
 	began := time.Now()
 	key := fmt.Sprintf("%s %x", name, creds.proof(""))
 	// One pull for all who wait for the image. It goes on when the one who began
-	// it is stopped: the others want it still.
+	// it is stopped: the others want it still. Who has other credentials asks the
+	// registry by himself, after the pull that is under way: what that brought is not
+	// fetched again.
 	pulled := d.pulls.DoChan(key, func() (any, error) {
+		defer d.turns.take(name)()
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), pullTimeout)
 		defer cancel()
 		options := image.PullOptions{}

@@ -105,6 +105,17 @@ func (s *imageStore) add(id string, entry stored, p proof) error {
 	return s.write()
 }
 
+// claim notes an image that nobody has noted yet.
+func (s *imageStore) claim(id string, entry stored) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if _, known := s.images[id]; known {
+		return nil
+	}
+	s.images[id] = entry
+	return s.write()
+}
+
 func (s *imageStore) write() error {
 	if s.path == "" {
 		return nil

@@ -15,6 +15,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/containerd/errdefs"
 	"github.com/docker/docker/api/types/image"
@@ -34,7 +35,8 @@ type registry struct {
 	password string // empty lets everybody in
 
 	mu     sync.Mutex
-	layers int // how often the layer was asked for
+	layers int      // how often the layer was asked for
+	users  []string // who asked for a manifest
 }
 
 func digest(data []byte) string { return fmt.Sprintf("sha256:%x", sha256.Sum256(data)) }
@@ -93,7 +95,8 @@ const manifestType = "application/vnd.docker.distribution.manifest.v2+json"
 
 func (r *registry) ServeHTTP(w http.ResponseWriter, q *http.Request) {
 	w.Header().Set("Docker-Distribution-Api-Version", "registry/2.0")
-	if user, password, _ := q.BasicAuth(); r.password != "" && (user != "ci" || password != r.password) {
+	user, password, _ := q.BasicAuth()
+	if r.password != "" && (user != "ci" && user != "cd" || password != r.password) {
 		w.Header().Set("WWW-Authenticate", `Basic realm="test"`)
 		w.WriteHeader(http.StatusUnauthorized)
 		return
@@ -103,6 +106,9 @@ func (r *registry) ServeHTTP(w http.ResponseWriter, q *http.Request) {
 	switch {
 	case q.URL.Path == "/v2/":
 	case kind == "manifests":
+		r.mu.Lock()
+		r.users = append(r.users, user)
+		r.mu.Unlock()
 		w.Header().Set("Content-Type", manifestType)
 		w.Header().Set("Docker-Content-Digest", digest(r.blobs["manifest"]))
 		_, _ = w.Write(r.blobs["manifest"])
@@ -245,6 +251,112 @@ func TestCredentials(t *testing.T) {
 	expect(t, o, fsm.Passed, "", "")
 	if data, err := os.ReadFile(filepath.Join(k.docker.Dir, "images.json")); err != nil || strings.Contains(string(data), "pa55") {
 		t.Errorf("the record is %s, %v", data, err)
+	}
+}
+
+// start starts a job with credentials that waits for the registry's layer.
+func (r *registry) start(t *testing.T, k *kit, name, user, password string) (task executor.Task, outcome func() fsm.Outcome) {
+	t.Helper()
+	task = k.task(t, "echo ran")
+	task.Work.Spec.Image = name
+	task.Registries = map[string]executor.Credentials{r.host: {Username: user, Password: password}}
+	done := make(chan fsm.Outcome, 1)
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		run, err := k.ex.Start(t.Context(), task)
+		if err != nil {
+			t.Error(err)
+			done <- fsm.Outcome{}
+			return
+		}
+		o, err := run.Wait(t.Context())
+		if err != nil {
+			t.Error(err)
+		}
+		done <- o
+	})
+	t.Cleanup(wg.Wait)
+	untilOwn(t, task, "pulling image "+name)
+	return task, func() fsm.Outcome { return <-done }
+}
+
+func (r *registry) askers() []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Compact(slices.Clone(r.users))
+}
+
+func (r *registry) awaitLayer(t *testing.T) {
+	t.Helper()
+	for deadline := time.Now().Add(time.Minute); r.asked() == 0; time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("nobody asks for the layer")
+		}
+	}
+}
+
+// TestOnePullAtATime: one with other credentials waits for the pull that is under way,
+// and is then asked for his own.
+func TestOnePullAtATime(t *testing.T) {
+	r, k := newRegistry(t, "pa55"), newDocker(t)
+	open := sync.OnceFunc(func() { close(r.gate) })
+	t.Cleanup(open)
+	name := r.host + "/private/shell:2"
+	_, first := r.start(t, k, name, "ci", "pa55")
+	r.awaitLayer(t)
+	_, second := r.start(t, k, name, "cd", "pa55")
+	_, third := r.start(t, k, name, "ci", "w0rd")
+	for end := time.Now().Add(time.Second); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+		if got := r.askers(); !slices.Equal(got, []string{"ci"}) {
+			t.Errorf("two pulls at a time: the manifest was asked for by %v", got)
+			break
+		}
+	}
+	open()
+	expect(t, first(), fsm.Passed, "", "")
+	expect(t, second(), fsm.Passed, "", "")
+	expect(t, third(), fsm.Errored, fsm.CauseImagePull, name)
+	if got, n := r.askers(), r.asked(); !slices.Contains(got, "cd") || n != 1 {
+		t.Errorf("asked by %v, the layer %d times", got, n)
+	}
+}
+
+// TestCrashBeforeAnImageIsRecorded has narwhal's folder be as a crash in the middle of
+// the pull of a private image leaves it, and the engine end the pull by itself.
+func TestCrashBeforeAnImageIsRecorded(t *testing.T) {
+	r := newRegistry(t, "pa55")
+	open := sync.OnceFunc(func() { close(r.gate) })
+	t.Cleanup(open)
+	k := newDocker(t, func(c *executor.DockerConfig) { c.Dir = t.TempDir() })
+	name := r.host + "/private/shell:3"
+	_, first := r.start(t, k, name, "ci", "pa55")
+	r.awaitLayer(t)
+	crashed := filepath.Join(t.TempDir(), "crashed")
+	if err := os.CopyFS(crashed, os.DirFS(k.docker.Dir)); err != nil {
+		t.Fatal(err)
+	}
+	open()
+	expect(t, first(), fsm.Passed, "", "")
+	if _, err := os.Stat(filepath.Join(crashed, "images.json")); err == nil {
+		t.Fatal("the image was recorded before it came")
+	}
+	found, err := api(t).ImageInspect(t.Context(), name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	next := newDocker(t, func(c *executor.DockerConfig) { c.Dir = crashed })
+	for _, image := range []string{found.ID, name} {
+		task := next.task(t, "echo ran")
+		task.Work.Spec.Image = image
+		if o := next.run(t, task); o.Status != fsm.Errored || o.Cause != fsm.CauseImagePull {
+			t.Errorf("%s was given to a job without credentials: %+v", image, o)
+		}
+	}
+	expect(t, next.run(t, next.task(t, "true")), fsm.Passed, "", "") // of an image that was there before
+	_, right := r.start(t, next, name, "cd", "pa55")
+	expect(t, right(), fsm.Passed, "", "")
+	if data, err := os.ReadFile(filepath.Join(k.docker.Dir, "pulls.json")); err != nil || string(data) != "{}" {
+		t.Errorf("pulls that are over are left: %s, %v", data, err)
 	}
 }
 

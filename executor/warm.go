@@ -85,7 +85,8 @@ type warmPool struct {
 	uses    map[warmKey]warmUse
 	slots   map[string]*slot
 	running map[fsm.AttemptRef]pipeline.Resources
-	starts  int // that are under way
+	starts  int  // that are under way
+	scant   bool // the machine lacks room for what nobody has asked for yet
 	stop    context.CancelFunc
 	shut    bool
 }

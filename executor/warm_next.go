@@ -50,6 +50,15 @@ func (w *warmPool) full() bool {
 	return w.offer.CPU > 0 && cpu >= w.offer.CPU || w.offer.Memory > 0 && memory >= w.offer.Memory
 }
 
+// Stock says whether the machine has room for what is made ahead: where it has none,
+// what nobody has claimed goes, and no more is made until it has.
+func (d *Docker) Stock(room bool) {
+	d.warm.mu.Lock()
+	defer d.warm.mu.Unlock()
+	d.warm.scant = !room
+	d.warm.nudge()
+}
+
 // next is what is to be done now: a slot to be removed, or one to be made, or nothing
 // before again, or a nudge.
 func (w *warmPool) next(now time.Time) (drop, add *slot, use warmUse, again time.Duration) {
@@ -60,14 +69,14 @@ func (w *warmPool) next(now time.Time) (drop, add *slot, use warmUse, again time
 	for _, s := range w.slots {
 		_, used := w.uses[s.key]
 		switch {
-		case s.state == doomed, s.state == free && !used:
+		case s.state == doomed, s.state == free && (!used || w.scant):
 			s.state = doomed
 			return s, nil, use, 0
 		case s.state == free:
 			have[s.key]++
 		}
 	}
-	if w.starts > 0 || w.full() {
+	if w.starts > 0 || w.scant || w.full() {
 		return nil, nil, use, again // whoever ends nudges
 	}
 	key, least, total := w.wanted(have)

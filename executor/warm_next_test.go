@@ -78,3 +78,32 @@ func TestWhatIsMadeAhead(t *testing.T) {
 		t.Errorf("left: %v, %v", w.slots, w.uses)
 	}
 }
+
+// TestNothingIsMadeAheadWithoutRoom: what is free goes, what is claimed stays.
+func TestNothingIsMadeAheadWithoutRoom(t *testing.T) {
+	w := newWarmPool(DockerConfig{Warm: 1, WarmDir: "/warm"})
+	d, now := &Docker{warm: w}, time.Unix(1e9, 0)
+	for i, image := range []string{"a", "b"} {
+		w.uses[warmKey{image: image}] = warmUse{at: now.Add(time.Duration(i))}
+	}
+	var slots []*slot
+	for range 2 {
+		_, add, _, _ := w.next(now)
+		slots = append(slots, add)
+		add.state = free
+	}
+	slots[0].state = claimed
+	d.Stock(false)
+	drop, add, _, _ := w.next(now)
+	if drop != slots[1] || add != nil {
+		t.Fatalf("without room: drop %+v, add %+v", drop, add)
+	}
+	w.forget(drop.id)
+	if drop, add, _, _ := w.next(now); drop != nil || add != nil {
+		t.Fatalf("still without room: drop %+v, add %+v", drop, add)
+	}
+	d.Stock(true)
+	if drop, add, _, _ := w.next(now); drop != nil || add == nil {
+		t.Fatalf("with room again: drop %+v, add %+v", drop, add)
+	}
+}

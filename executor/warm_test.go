@@ -534,3 +534,21 @@ func TestDeafWarmContainer(t *testing.T) {
 		t.Errorf("printed %q", got)
 	}
 }
+
+// TestNoRoomForWarmContainers: what is made ahead goes, and comes again with room.
+func TestNoRoomForWarmContainers(t *testing.T) {
+	k, c := coolWarm(t, nil), api(t)
+	untilIdle(t, c, k.node)
+	k.engine().Stock(false)
+	for deadline := time.Now().Add(time.Minute); len(idle(t, c, k.node)) > 0; time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("what is made ahead stays where there is no room for it")
+		}
+	}
+	expect(t, k.run(t, k.task(t, "true")), fsm.Passed, "", "") // which uses the image once more
+	if got := idle(t, c, k.node); len(got) > 0 {
+		t.Errorf("made ahead without room: %v", got)
+	}
+	k.engine().Stock(true)
+	untilIdle(t, c, k.node)
+}

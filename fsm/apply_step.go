@@ -19,6 +19,9 @@ func (tx *txn) decideStep(c *DecideStep) error {
 		return ErrNotPlaced
 	}
 	a, _ := old.Current()
+	if c.N != 0 && c.N != a.N { // it came late: the attempt that is on its way asks anew
+		return ErrStale
+	}
 	for _, d := range a.Decisions {
 		switch {
 		case d.Step != c.Step:

@@ -173,7 +173,8 @@ type DecideJob struct {
 // word was another one.
 type DecideStep struct {
 	Job     JobID  `json:"job"`
-	Step    string `json:"step"` // all of that name
+	Step    string `json:"step"`        // all of that name
+	N       int    `json:"n,omitempty"` // the attempt that was decided on; 0 is the current one
 	Approve bool   `json:"approve"`
 	By      string `json:"by"`
 }

@@ -1,6 +1,7 @@
 package fsm
 
 import (
+	"cmp"
 	"fmt"
 	"strconv"
 	"strings"
@@ -12,9 +13,11 @@ import (
 // commandMore is command for what came with the whole of the format.
 func (w *world) commandMore(f []string, arg func(int) string, opt lineOptions) Command {
 	switch f[0] {
-	case "approve", "reject": // approve JOB [step=NAME]
+	case "approve", "reject": // approve JOB [step=NAME] [n=ATTEMPT]
 		if step, ok := opt["step"]; ok {
-			return Command{DecideStep: &DecideStep{Job: w.job(arg(1)), Step: step, Approve: f[0] == "approve", By: "somebody"}}
+			n, err := strconv.Atoi(cmp.Or(opt["n"], "0"))
+			w.check(err)
+			return Command{DecideStep: &DecideStep{Job: w.job(arg(1)), Step: step, N: n, Approve: f[0] == "approve", By: "somebody"}}
 		}
 		return Command{DecideJob: &DecideJob{Job: w.job(arg(1)), Approve: f[0] == "approve", By: "somebody"}}
 	case "expire": // expire JOB [n=N] [token=I]

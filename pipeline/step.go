@@ -37,7 +37,15 @@ func (r *reader) steps(n *yaml.Node, defaults stepDefaults, facts *Facts) []Step
 				title = e.value.Value
 			}
 		}
+		named := func(j int) bool { return facts != nil || slices.Contains(written[title], j) } // before values are known, as written
+		twice := false
+		for j := range steps {
+			twice = twice || steps[j].When.Manual && steps[j].Name == step.Name && named(j)
+		}
 		written[title] = append(written[title], i)
+		if step.When.Manual && twice {
+			r.errorf(item, "when: two manual steps are called %s, and whoever approves one names it: give each a name of its own", quote(step.Name))
+		}
 		steps = append(steps, step)
 	}
 	return steps

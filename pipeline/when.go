@@ -51,8 +51,12 @@ func (r *reader) whenOf(facts *Facts, b *body, places ...[]entry) verdict {
 // when reads a step's alternatives and, where facts are known, weighs them.
 func (r *reader) when(n *yaml.Node, facts *Facts) verdict {
 	conditions, ok := r.conditions(n)
-	if !ok || facts == nil {
+	if !ok {
 		return verdict{}
+	}
+	if facts == nil { // whatever the facts are: a person is asked
+		other := slices.ContainsFunc(conditions, func(c condition) bool { return !c.manual })
+		return verdict{When: When{Manual: !other}}
 	}
 	return r.weigh(conditions, *facts)
 }

@@ -61,6 +61,7 @@ type Config struct {
 	LogAge   time.Duration // logs are kept no longer; 30 days
 	LogCount int           // and not more than this; 50,000
 
+	Full      func(bool)    // told whether a disk is full after each look; nil tells nobody
 	Marks     Marks         // of the disks that the data directory and images are on
 	Shelves   []Shelf       // what may go from the data directory, besides logs and images
 	DiskEvery time.Duration // how often the disks are looked at; 10 s

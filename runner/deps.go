@@ -43,6 +43,12 @@ type preparer interface {
 	Prepare(t executor.Task) (release func())
 }
 
+// stocker is an Executor that makes things ahead, which take room on the disk.
+type stocker interface {
+	// Stock says whether there is room for them: else what is there of them goes.
+	Stock(room bool)
+}
+
 // Leader keeps a stream to whoever leads: link.Client.
 type Leader interface {
 	Run(ctx context.Context, session link.Session) error

@@ -49,6 +49,9 @@ func (r *Runner) diskLoop(ctx context.Context) error {
 	r.images.refresh(ctx)
 	for {
 		r.disk.look(ctx)
+		if r.cfg.Full != nil {
+			r.cfg.Full(r.disk.Full())
+		}
 		select {
 		case <-ctx.Done():
 			return nil

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -112,9 +113,11 @@ func TestDiskFillsUp(t *testing.T) {
 	}
 	age(t, old, 9*24*time.Hour)
 	var said logged
+	var full atomic.Bool
 	n.adjust = func(c *Config) {
 		c.Log = slog.New(slog.NewTextHandler(&said, nil))
 		c.Marks = Marks{High: Mark{Percent: 85}, Low: Mark{Percent: 75}}
+		c.Full = full.Store
 		c.DiskEvery, c.Beat = 10*time.Millisecond, 20*time.Millisecond
 		c.Shelves = []Shelf{{Name: "blobs", Free: func(_ context.Context, bytes int64) (int64, error) { return store.Free(bytes) },
 			List: func(context.Context) (list []Kept, err error) {
@@ -151,6 +154,12 @@ func TestDiskFillsUp(t *testing.T) {
 	n.leader.await(t, "a hello that says so too", func() bool {
 		return len(n.leader.hellos) > 1 && n.leader.hellos[len(n.leader.hellos)-1].DiskFull
 	})
+	n.leader.await(t, "the others to hear that the disk is full", full.Load)
+	n.m.look(func() {
+		if !n.m.scant {
+			t.Error("the executor has not heard that there is no room for what it makes ahead")
+		}
+	})
 	for _, path := range []string{work, young} {
 		if _, err := os.Stat(path); err != nil {
 			t.Errorf("what is in use, or fresh, has gone: %v", err)
@@ -177,6 +186,7 @@ func TestDiskFillsUp(t *testing.T) {
 	if count := said.count("there is room on the disk again"); count != 1 {
 		t.Errorf("it was said %d times", count)
 	}
+	n.m.await(t, "the executor to hear that there is room", func() bool { return !n.m.scant })
 	n.settled()
 	n.end()
 }

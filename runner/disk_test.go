@@ -1,6 +1,8 @@
 package runner
 
 import (
+	"context"
+	"log/slog"
 	"slices"
 	"testing"
 	"time"
@@ -104,6 +106,46 @@ func TestShare(t *testing.T) {
 	} {
 		if got := share(c.shelves, c.free); !slices.Equal(got, c.want) {
 			t.Errorf("%s: %v, want %v", c.name, got, c.want)
+		}
+	}
+}
+
+// TestStock: nothing is made ahead on a disk above its high mark, nor on a full one,
+// and what was goes before anything else does.
+func TestStock(t *testing.T) {
+	var said []string
+	used := map[string]int64{"/a": 100, "/b": 100}
+	freed := int64(0)
+	shelf := Shelf{Name: "things", List: func(context.Context) ([]Kept, error) { return []Kept{{Bytes: freed}}, nil },
+		Free: func(context.Context, int64) (int64, error) {
+			said = append(said, "clear")
+			used["/b"] -= freed
+			return freed, nil
+		}}
+	d := &diskWatch{
+		marks: Marks{High: Mark{Percent: 85}, Low: Mark{Percent: 75}}, running: func() int { return 1 }, log: slog.New(slog.DiscardHandler),
+		rest: map[string]time.Time{}, scant: map[string]bool{}, full: map[string]bool{},
+		places:  func(context.Context) []place { return []place{{path: "/a"}, {path: "/b", shelves: []Shelf{shelf}}} },
+		measure: func(path string) (level, error) { return level{1000, used[path]}, nil },
+		stock:   func(room bool) { said = append(said, map[bool]string{true: "room", false: "none"}[room]) },
+	}
+	for _, step := range []struct {
+		name        string
+		a, b, freed int64
+		want        []string
+	}{
+		{"plenty", 100, 100, 0, nil},
+		{"above the mark, cleared at once", 100, 860, 200, []string{"none", "clear", "room"}},
+		{"above the mark, and nothing goes", 100, 860, 0, []string{"none", "clear"}},
+		{"still, and the other disk too", 900, 860, 0, nil},
+		{"the other one only", 900, 100, 0, nil},
+		{"full until the low mark", 800, 100, 0, nil},
+		{"room", 700, 100, 0, []string{"room"}},
+	} {
+		said, used["/a"], used["/b"], freed = nil, step.a, step.b, step.freed
+		d.look(t.Context())
+		if !slices.Equal(said, step.want) {
+			t.Errorf("%s: %v, want %v", step.name, said, step.want)
 		}
 	}
 }

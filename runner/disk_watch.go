@@ -40,9 +40,12 @@ type diskWatch struct {
 	places  func(ctx context.Context) []place
 	measure func(path string) (level, error)
 	running func() int
+	stock   func(room bool) // nil where nothing is made ahead
 	log     *slog.Logger
 
 	rest map[string]time.Time // until when a place is not cleared again; of look's goroutine
+
+	scant map[string]bool // the places above their high mark, and the full ones; of look's goroutine
 
 	mu   sync.Mutex
 	full map[string]bool // by the place's path
@@ -153,8 +156,23 @@ func (d *diskWatch) isFull(path string) bool {
 	return d.full[path]
 }
 
+// ration tells whether there is room for what is made ahead, when that changes. It goes
+// before anything that was in use does: it would keep the images that it is made of.
+func (d *diskWatch) ration(path string, scant bool) {
+	before := len(d.scant)
+	if scant {
+		d.scant[path] = true
+	} else {
+		delete(d.scant, path)
+	}
+	if d.stock != nil && (before > 0) != (len(d.scant) > 0) {
+		d.stock(len(d.scant) == 0)
+	}
+}
+
 // note keeps whether a disk is full, and says so when that changes.
 func (d *diskWatch) note(path string, l level, full bool) {
+	d.ration(path, full || l.used > d.marks.High.used(l.size))
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if full == d.full[path] {

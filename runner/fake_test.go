@@ -225,6 +225,7 @@ type machine struct {
 	started map[fsm.AttemptRef]int
 	wrongs  []string
 	hold    bool // Stop is heard, but nothing ends
+	scant   bool // as Stock was told last
 }
 
 type fakeRun struct {
@@ -260,6 +261,8 @@ func (m *machine) Start(ctx context.Context, t executor.Task) (executor.Run, err
 	})
 	return run, nil
 }
+
+func (m *machine) Stock(room bool) { m.update(func() { m.scant = !room }) }
 
 func (m *machine) Adopt(_ context.Context, t executor.Task) (executor.Run, error) {
 	m.mu.Lock()

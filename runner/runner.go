@@ -107,7 +107,10 @@ func New(cfg Config) (*Runner, error) {
 	}
 	r.disk = &diskWatch{
 		marks: cfg.Marks, places: r.places, measure: measure, running: r.Running, log: cfg.Log,
-		rest: map[string]time.Time{}, full: map[string]bool{},
+		rest: map[string]time.Time{}, scant: map[string]bool{}, full: map[string]bool{},
+	}
+	if s, ok := cfg.Executor.(stocker); ok {
+		r.disk.stock = s.Stock
 	}
 	for _, c := range l.book.closed {
 		s := closed

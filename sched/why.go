@@ -40,7 +40,7 @@ func ownReason(s *fsm.State, now time.Time, j *fsm.Job) (fsm.Reason, bool) {
 		return fsm.Reason{Code: fsm.ReasonEnded, Message: fmt.Sprintf("it has ended: %s", j.Status)}, true
 	case j.Status.Placed():
 		a, _ := j.Current()
-		r := fsm.Reason{Node: a.Node, Code: fsm.ReasonPlaced, Message: fmt.Sprintf("attempt %d is %s", a.N, a.Status)}
+		r := fsm.Reason{Node: a.Node, Code: fsm.ReasonPlaced, Message: placedWhy(j.ID, a)}
 		if n, ok := s.Node(a.Node); ok {
 			r.Name = n.Name
 		}
@@ -54,6 +54,26 @@ func ownReason(s *fsm.State, now time.Time, j *fsm.Job) (fsm.Reason, bool) {
 			j.NotBefore.Sub(now).Round(time.Second))}, true
 	}
 	return fsm.Reason{}, false
+}
+
+// placedWhy says how an attempt stands, and how those of its steps go on that wait.
+func placedWhy(job fsm.JobID, a fsm.Attempt) string {
+	text := fmt.Sprintf("attempt %d is %s", a.N, a.Status)
+	for _, step := range a.Waiting {
+		text += fmt.Sprintf("; step %s waits for a person: narwhal approve %s --step %s", step, job, quoteWord(step))
+	}
+	return text
+}
+
+// quoteWord is a word as shells take it.
+func quoteWord(s string) string {
+	plain := func(r rune) bool {
+		return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("-_./", r)
+	}
+	if s != "" && strings.TrimFunc(s, plain) == "" {
+		return s
+	}
+	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
 }
 
 func openNeeds(s *fsm.State, j *fsm.Job) []string {

@@ -167,7 +167,7 @@ func (v view) Members() []api.Member {
 		}
 		out = append(out, api.Member{
 			ID: fsm.NodeID(m.ID), Name: m.Offer.Name, Addr: m.Addr, APIAddr: m.Offer.APIAddr, Role: role,
-			Leader: snap.HasLeader && snap.Leader.ID == m.ID, Alive: m.State == cluster.Alive, Version: m.Offer.Version,
+			Leader: snap.HasLeader && snap.Leader.ID == m.ID, Alive: m.State == cluster.Alive, Version: m.Offer.Version, Full: m.Load.Full,
 		})
 	}
 	return out

@@ -239,6 +239,7 @@ func (n *node) openWorkshop(id cluster.Identity) error {
 	}
 	if n.runner, err = newWorkshop(n.cfg, id, surroundings{
 		leader: stream, bundles: n.bundles, secrets: n.secrets, blobs: n.blobs, copies: n.copier, sealed: n.sealed, caches: cacheIndex{leaderDesk{leaders{n.cluster}, n.nodes}},
+		full: func(full bool) { n.cluster.UpdateLoad(cluster.Load{Full: full}) },
 	}, log); err != nil {
 		return err
 	}

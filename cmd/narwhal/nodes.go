@@ -34,6 +34,8 @@ func nodeState(n api.Node) string {
 		return "silent"
 	case n.Drained:
 		return "drained"
+	case n.DiskFull:
+		return "disk full"
 	}
 	return "alive"
 }

@@ -42,6 +42,8 @@ type surroundings struct {
 	// secretHelp is runner.Config's.
 	secretHelp func(name, repo string) string
 	caches     runner.Caches
+	// full is told whether this node's disk is; nil tells nobody.
+	full func(full bool)
 	// adjust changes what a plan brought; nil leaves it.
 	adjust func(*pipeline.Pipeline) error
 }
@@ -79,7 +81,7 @@ func newWorkshop(cfg nodeConfig, id cluster.Identity, around surroundings, log *
 		LeaveRunning: exec.Name() == "docker",
 		Beat:         min(link.DefaultBeat, cfg.suspect/3), Lease: lease, FenceGrace: cfg.lost / 10, Lost: cfg.lost, Grace: cfg.grace,
 		LogBytes: cfg.keepBytes, Unseal: around.secrets.Open, SecretHelp: around.secretHelp, Blobs: around.blobs, Copies: around.copies, LogAge: cfg.keepLogsFor, Caches: around.caches, Adjust: around.adjust,
-		Marks: cfg.marks, Shelves: w.shelves(around),
+		Marks: cfg.marks, Full: around.full, Shelves: w.shelves(around),
 	})
 	if err != nil {
 		w.Close()

@@ -45,6 +45,7 @@ var mayImport = map[string][]string{
 	"copies":      {"fsm", "blob", "joblog"},     // second copies of logs, and their seals
 	"mend":        {"fsm"},                       // copies that were lost, made again
 	"junit":       {"fsm", "joblog/mask"},        // what JUnit XML reports say. Pure
+	"snapshot":    {},                            // the file that a cluster is saved in
 	"secret":      {},                            // the cipher and the key of what jobs must keep to themselves
 	"archive":     {},                            // tar and zstd: what a cache or artifacts are packed in
 

@@ -18,7 +18,7 @@ var operations = []string{
 	"GET /api/v1/jobs/{id}", "GET /api/v1/jobs/{id}/artifacts", "GET /api/v1/jobs/{id}/artifacts/archive",
 	"GET /api/v1/jobs/{id}/artifacts/file", "GET /api/v1/jobs/{id}/logs", "GET /api/v1/jobs/{id}/logs/stream",
 	"GET /api/v1/jobs/{id}/why", "GET /api/v1/leader", "GET /api/v1/nodes", "GET /api/v1/nodes/{id}", "GET /api/v1/schedules",
-	"GET /api/v1/secrets",
+	"GET /api/v1/secrets", "GET /api/v1/snapshot",
 	"GET /api/v1/status", "GET /healthz", "GET /metrics", "POST /api/v1/builds", "POST /api/v1/builds/{id}/cancel",
 	"POST /api/v1/builds/{id}/retry", "POST /api/v1/jobs/{id}/approve", "POST /api/v1/jobs/{id}/reject", "POST /api/v1/leave",
 	"POST /api/v1/nodes/{id}/drain", "POST /api/v1/nodes/{id}/resume", "POST /api/v1/push", "POST /commit",

@@ -78,6 +78,7 @@ func (s *Server) routes() error {
 	s.statusRoutes(api)
 	s.streamRoutes()
 	s.pushRoutes()
+	s.snapshotRoutes()
 	s.pageRoutes()
 	s.internalRoutes()
 	s.borrowedRoutes()

@@ -73,7 +73,7 @@ func Recover(cfg Config, machine Machine, log *slog.Logger) (Identity, error) {
 	if id == nil || id.Left || !id.Logged {
 		return Identity{}, fmt.Errorf("recover cluster: %s holds no log to recover from; use a node that was a voter", filepath.Join(cfg.DataDir, raftDir))
 	}
-	store, err := openLogStore(cfg, log)
+	store, err := openLogStore(filepath.Join(cfg.DataDir, raftDir), log)
 	if err != nil {
 		return Identity{}, err
 	}

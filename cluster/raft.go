@@ -38,8 +38,7 @@ type raftLogStore struct {
 	snaps *raft.FileSnapshotStore
 }
 
-func openLogStore(cfg Config, log *slog.Logger) (*raftLogStore, error) {
-	dir := filepath.Join(cfg.DataDir, raftDir)
+func openLogStore(dir string, log *slog.Logger) (*raftLogStore, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("make log directory: %w", err)
 	}

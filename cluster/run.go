@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"path/filepath"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -56,7 +57,7 @@ func (c *Cluster) start(ctx context.Context, g *errgroup.Group) error {
 		return err
 	}
 	c.addr = addr.String()
-	if c.store, err = openLogStore(c.cfg, c.log); err != nil {
+	if c.store, err = openLogStore(filepath.Join(c.cfg.DataDir, raftDir), c.log); err != nil {
 		return err
 	}
 	if err := c.openRaft(ctx, addr); err != nil {

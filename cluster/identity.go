@@ -55,17 +55,22 @@ func found() (*Identity, error) {
 	if id.CACert, id.CAKey, err = newCA(id.ClusterID); err != nil {
 		return nil, err
 	}
+	return id, id.certify()
+}
+
+// certify gives the node a key of its own, and the cluster's certificate for it.
+func (id *Identity) certify() error {
 	key, keyDER, err := newKey()
 	if err != nil {
-		return nil, err
+		return err
 	}
 	request, err := newRequest(id.NodeID, key)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	id.Key = keyDER
 	id.Cert, err = signRequest(id, id.NodeID, request)
-	return id, err
+	return err
 }
 
 func newNodeID() string { return hex.EncodeToString(randomBytes(8)) }

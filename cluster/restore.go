@@ -125,17 +125,7 @@ func newMember(keys Keys) (*Identity, error) {
 		NodeID: newNodeID(), ClusterID: keys.ClusterID, CACert: keys.CACert, CAKey: keys.CAKey,
 		GossipKey: keys.GossipKey, JoinSecret: keys.JoinSecret, APISecret: keys.APISecret,
 	}
-	key, keyDER, err := newKey()
-	if err != nil {
-		return nil, err
-	}
-	request, err := newRequest(id.NodeID, key)
-	if err != nil {
-		return nil, err
-	}
-	id.Key = keyDER
-	id.Cert, err = signRequest(id, id.NodeID, request)
-	return id, err
+	return id, id.certify()
 }
 
 // restoredTerm is what a restored log's only term begins at: nobody holds an entry of

@@ -61,16 +61,16 @@ func UnmarshalKeys(text []byte) (Keys, error) {
 type Saved struct {
 	Keys  Keys
 	Index uint64 // of the last entry in it
-	State io.Reader
+	Term  uint64 // of an entry in it: the restored log goes on from there
+	State func(io.Writer) error // writes what a Machine restores
 }
 
 // Restore makes cfg.DataDir the first node of a new generation of the saved cluster,
 // alone, with the saved state. An empty directory becomes a new node's; a node of that
 // cluster keeps who it is and what it stores, and its old log is set aside, as
-// raft.old-TIME. Any other is refused: ErrForeign, ErrLocked. The machine is a scratch
-// one, which the state is tried on before anything is changed. Nodes of an earlier
+// raft.old-TIME. Any other is refused: ErrForeign, ErrLocked. Nodes of an earlier
 // generation that hold a log will refuse this one, and it them.
-func Restore(cfg Config, saved Saved, machine Machine, log *slog.Logger) (Identity, error) {
+func Restore(cfg Config, saved Saved, log *slog.Logger) (Identity, error) {
 	if err := cfg.Validate(); err != nil {
 		return Identity{}, err
 	}
@@ -89,7 +89,7 @@ func Restore(cfg Config, saved Saved, machine Machine, log *slog.Logger) (Identi
 	if err := os.RemoveAll(next); err != nil {
 		return Identity{}, fmt.Errorf("restore: %w", err)
 	}
-	if err := writeLog(cfg, next, id.NodeID, saved, machine, log); err != nil {
+	if err := writeLog(next, id.NodeID, saved, log); err != nil {
 		return Identity{}, errors.Join(err, os.RemoveAll(next))
 	}
 	if err := swapLog(cfg.DataDir, next, id); err != nil {
@@ -128,12 +128,8 @@ func newMember(keys Keys) (*Identity, error) {
 	return id, id.certify()
 }
 
-// restoredTerm is what a restored log's only term begins at: nobody holds an entry of
-// an earlier one that it could be compared with, since generations don't mix.
-const restoredTerm = 1
-
 // writeLog makes a log directory that holds nothing but the state, with one voter.
-func writeLog(cfg Config, dir, nodeID string, saved Saved, machine Machine, log *slog.Logger) error {
+func writeLog(dir, nodeID string, saved Saved, log *slog.Logger) error {
 	store, err := openLogStore(dir, log)
 	if err != nil {
 		return fmt.Errorf("restore: %w", err)
@@ -141,27 +137,19 @@ func writeLog(cfg Config, dir, nodeID string, saved Saved, machine Machine, log 
 	defer func() { _ = store.bolt.Close() }() // its writes are on disk
 	addr, trans := raft.NewInmemTransport("")
 	only := raft.Configuration{Servers: []raft.Server{{Suffrage: raft.Voter, ID: raft.ServerID(nodeID), Address: addr}}}
-	sink, err := store.snaps.Create(raft.SnapshotVersionMax, saved.Index, restoredTerm, only, saved.Index, trans)
+	sink, err := store.snaps.Create(raft.SnapshotVersionMax, saved.Index, saved.Term, only, saved.Index, trans)
 	if err != nil {
 		return fmt.Errorf("restore: %w", err)
 	}
-	if _, err := io.Copy(sink, saved.State); err != nil {
+	if err := saved.State(sink); err != nil {
 		return fmt.Errorf("restore: %w", errors.Join(err, sink.Cancel()))
 	}
 	if err := sink.Close(); err != nil {
 		return fmt.Errorf("restore: %w", err)
 	}
-	_, from, err := store.snaps.Open(sink.ID())
-	if err != nil {
-		return fmt.Errorf("restore: %w", err)
-	}
-	defer func() { _ = from.Close() }()
-	if err := machine.Restore(from); err != nil {
-		return fmt.Errorf("restore: %w", err)
-	}
 	// RecoverCluster would read it all again to say who votes: the snapshot says so
 	// already. Only the term is in the store itself.
-	if err := store.bolt.SetUint64([]byte("CurrentTerm"), restoredTerm); err != nil {
+	if err := store.bolt.SetUint64([]byte("CurrentTerm"), saved.Term); err != nil {
 		return fmt.Errorf("restore: %w", err)
 	}
 	return nil

@@ -1,7 +1,6 @@
 package cluster
 
 import (
-	"bytes"
 	"errors"
 	"io"
 	"os"
@@ -10,11 +9,6 @@ import (
 	"strings"
 	"testing"
 )
-
-// refusing understands no state.
-type refusing struct{ journal }
-
-func (*refusing) Restore(io.Reader) error { return errPoison }
 
 // saved is the state and the keys of a node that runs.
 func saved(t *testing.T, n *node) Saved {
@@ -30,11 +24,7 @@ func saved(t *testing.T, n *node) Saved {
 	if keys, err = UnmarshalKeys(text); err != nil {
 		t.Fatal(err)
 	}
-	var state bytes.Buffer
-	if err := n.journal.Snapshot()(&state); err != nil {
-		t.Fatal(err)
-	}
-	return Saved{Keys: keys, Index: n.Stats().Applied, State: &state}
+	return Saved{Keys: keys, Index: n.Stats().Applied, Term: n.Stats().Term, State: n.journal.Snapshot()}
 }
 
 // TestRestore brings a cluster back on a machine that was none of its nodes, and has
@@ -49,7 +39,7 @@ func TestRestore(t *testing.T) {
 		t.Fatal(err)
 	}
 	cfg := real(t, "b")
-	id, err := Restore(cfg, s, &journal{}, testLog(t))
+	id, err := Restore(cfg, s, testLog(t))
 	if err != nil || id.Generation <= s.Keys.Generation || id.ClusterID != s.Keys.ClusterID || id.NodeID == a.nodeID {
 		t.Fatalf("restore: %+v, %v", id, err)
 	}
@@ -80,13 +70,13 @@ func TestRestoreInPlace(t *testing.T) {
 	a.mustApply("one")
 	s := saved(t, a)
 	a.mustApply("after the snapshot")
-	if _, err := Restore(a.cfg, s, &journal{}, testLog(t)); !errors.Is(err, ErrLocked) {
+	if _, err := Restore(a.cfg, s, testLog(t)); !errors.Is(err, ErrLocked) {
 		t.Errorf("restore under a node that runs: %v", err)
 	}
 	if err := a.stop(); err != nil {
 		t.Fatal(err)
 	}
-	id, err := Restore(a.cfg, s, &journal{}, testLog(t))
+	id, err := Restore(a.cfg, s, testLog(t))
 	if err != nil || id.NodeID != a.nodeID {
 		t.Fatalf("restore: %+v, %v", id, err)
 	}
@@ -110,13 +100,13 @@ func TestRestoreRefuses(t *testing.T) {
 	if err := other.stop(); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Restore(other.cfg, s, &journal{}, testLog(t)); !errors.Is(err, ErrForeign) || !strings.Contains(err.Error(), "empty --data-dir") {
+	if _, err := Restore(other.cfg, s, testLog(t)); !errors.Is(err, ErrForeign) || !strings.Contains(err.Error(), "empty --data-dir") {
 		t.Errorf("into another cluster's node: %v", err)
 	}
 	cfg := real(t, "b")
-	s.State = strings.NewReader("poison that no journal understands")
-	if _, err := Restore(cfg, s, &refusing{}, testLog(t)); !errors.Is(err, errPoison) {
-		t.Errorf("a state that can't be read: %v", err)
+	s.State = func(io.Writer) error { return errPoison }
+	if _, err := Restore(cfg, s, testLog(t)); !errors.Is(err, errPoison) {
+		t.Errorf("a state that can't be had: %v", err)
 	}
 	left, err := os.ReadDir(cfg.DataDir)
 	if err != nil || slices.ContainsFunc(left, func(e os.DirEntry) bool { return e.Name() != lockFile }) {

@@ -61,6 +61,13 @@ func TestSnapshotBringsTheClusterBack(t *testing.T) {
 	must(t, err)
 	wantStatus(t, b, fsm.Passed)
 	wantStatus(t, ended(t, c, trigger(t, c, r, commit(t, r, file+"# again\n")).ID), fsm.Passed)
+	deeds, err := c.Audit(deadline(t, patience), 0, 200)
+	must(t, err)
+	for i := range deeds.Deeds[1:] { // the newest first
+		if newer, older := deeds.Deeds[i], deeds.Deeds[i+1]; newer.Term < older.Term || newer.Index <= older.Index {
+			t.Errorf("the log has gone back: %+v after %+v", newer, older)
+		}
+	}
 	if now, err := os.ReadFile(home.JoinToken()); err != nil || string(now) != string(token) {
 		t.Errorf("the join token has changed, %v", err)
 	}

@@ -123,6 +123,20 @@ func (tx *txn) forgetTimeline(b BuildID) {
 	delete(tx.drawn, b)
 }
 
+// LastTerm is the highest term that timelines and the audit log tell of; 0 where they
+// are empty. A log that is made anew around the state has to go on from it.
+func (s *State) LastTerm() uint64 {
+	term := uint64(0)
+	it := s.timelines.Root().Iterator()
+	for _, t, ok := it.Next(); ok; _, t, ok = it.Next() {
+		term = max(term, t.Marks[len(t.Marks)-1].Term)
+	}
+	for d := range s.Deeds(0) { // the newest first
+		return max(term, d.Term)
+	}
+	return term
+}
+
 // Moment is a line of a build's timeline: a transition of the build, or of one of its
 // jobs.
 type Moment struct {

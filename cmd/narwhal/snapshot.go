@@ -13,7 +13,6 @@ import (
 
 	"github.com/codepr/narwhal/cluster"
 	"github.com/codepr/narwhal/fsm"
-	"github.com/codepr/narwhal/replica"
 	"github.com/codepr/narwhal/snapshot"
 )
 
@@ -208,8 +207,15 @@ func snapshotRestore() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		saved := cluster.Saved{Keys: keys, Index: header.Index, State: state}
-		id, err := cluster.Restore(cluster.Config{DataDir: dir}, saved, replica.New(), cfg.logger(os.Stderr))
+		s, err := fsm.Restore(state)
+		if err != nil {
+			return err
+		}
+		saved := cluster.Saved{Keys: keys, Index: s.Index(), Term: max(s.LastTerm(), 1), State: func(w io.Writer) error {
+			_, err := s.WriteTo(w)
+			return err
+		}}
+		id, err := cluster.Restore(cluster.Config{DataDir: dir}, saved, cfg.logger(os.Stderr))
 		if errors.Is(err, cluster.ErrLocked) {
 			return fmt.Errorf("%w: stop the node first", err)
 		}

@@ -253,6 +253,9 @@ func TestNodes(t *testing.T) {
 	}
 	n.call("GET", "/api/v1/nodes/"+url.PathEscape("../x"), "").wantProblem(404, api.CodeNotFound)
 	n.call("POST", "/api/v1/nodes/c/drain", "").wantProblem(404, api.CodeNotFound)
+	for _, deadline := range []string{"soon", "-1s", "5"} {
+		n.call("POST", "/api/v1/nodes/b/drain?deadline="+deadline, "").wantProblem(422, api.CodeInvalid)
+	}
 	n.call("POST", "/api/v1/leave", "").want(200)
 	if !n.left || w.nodes["b"].left {
 		t.Error("it is the node that is asked, and no other, which leaves")

@@ -35,7 +35,7 @@ type Config struct {
 	// Check says what is wrong with a commit from outside: its names, sizes, and
 	// the clone URL's protocol. The text is shown to the sender.
 	Check func(fsm.Commit) error
-	// Now is the clock of sessions and sign-in codes; default time.Now.
+	// Now is the clock of sessions, sign-in codes and deadlines; default time.Now.
 	Now func() time.Time
 }
 

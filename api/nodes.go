@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"net/http"
+	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 
@@ -20,12 +21,13 @@ func (s *Server) nodeRoutes(api huma.API) {
 	}, s.showNode)
 	huma.Register(api, huma.Operation{
 		OperationID: "drain-node", Method: http.MethodPost, Path: prefix + "/nodes/{id}/drain", Tags: []string{"nodes"},
-		Summary: "Give a node no new jobs", Description: "What runs on it runs on.", Middlewares: s.placed(redirect),
-	}, func(ctx context.Context, in *NodeInput) (*nodeOutput, error) { return s.drain(ctx, in.ID, true) })
+		Summary: "Give a node no new jobs", Description: "What runs on it runs on, until the deadline, if there is one. The last word counts, also on that.",
+		Middlewares: s.placed(redirect),
+	}, s.drainNode)
 	huma.Register(api, huma.Operation{
 		OperationID: "resume-node", Method: http.MethodPost, Path: prefix + "/nodes/{id}/resume", Tags: []string{"nodes"},
 		Summary: "Give a drained node jobs again", Middlewares: s.placed(redirect),
-	}, func(ctx context.Context, in *NodeInput) (*nodeOutput, error) { return s.drain(ctx, in.ID, false) })
+	}, func(ctx context.Context, in *NodeInput) (*nodeOutput, error) { return s.setDrain(ctx, in.ID, fsm.DrainNode{}) })
 	huma.Register(api, huma.Operation{
 		OperationID: "leave", Method: http.MethodPost, Path: prefix + "/leave", Tags: []string{"nodes"},
 		Summary: "Take the node that is asked out of the cluster for good", Middlewares: s.placed(here),
@@ -81,12 +83,29 @@ func (s *Server) nodeIn(state *fsm.State, text string) (*nodeOutput, error) {
 	return &nodeOutput{Index: state.Index(), Body: *found}, nil
 }
 
-func (s *Server) drain(ctx context.Context, text string, drain bool) (*nodeOutput, error) {
+func (s *Server) drainNode(ctx context.Context, in *struct {
+	NodeInput
+	Deadline string `query:"deadline" example:"30m" doc:"How long what runs there may go on; what is left then is stopped and runs elsewhere. By default for ever"`
+},
+) (*nodeOutput, error) {
+	c := fsm.DrainNode{Drain: true}
+	if in.Deadline != "" {
+		d, err := time.ParseDuration(in.Deadline)
+		if err != nil || d < 0 {
+			return nil, problem(http.StatusUnprocessableEntity, CodeInvalid, "deadline %q: want a time such as 30m, or 0s to move all at once", in.Deadline)
+		}
+		c.Until = s.config.Now().Add(d)
+	}
+	return s.setDrain(ctx, in.ID, c)
+}
+
+func (s *Server) setDrain(ctx context.Context, text string, c fsm.DrainNode) (*nodeOutput, error) {
 	n, err := s.nodeIn(stateOf(ctx), text)
 	if err != nil {
 		return nil, err
 	}
-	result, err := s.deps.Proposer.Propose(ctx, fsm.Command{DrainNode: &fsm.DrainNode{Node: n.Body.ID, Drain: drain, By: byAPI}})
+	c.Node, c.By = n.Body.ID, byAPI
+	result, err := s.deps.Proposer.Propose(ctx, fsm.Command{DrainNode: &c})
 	if err != nil {
 		return nil, s.asProblem(err)
 	}

@@ -22,7 +22,7 @@ type Moment struct {
 	Index      uint64      `json:"index" doc:"Of the log entry that brought it"`
 	Term       uint64      `json:"term" doc:"Of that entry: each leader has another"`
 	At         time.Time   `json:"at"`
-	What       string      `json:"what" enum:"accepted,planned,queued,held,approved,rejected,assigned,started,finished,lost,returned,expired,retried,canceled,replaced,ended"`
+	What       string      `json:"what" enum:"accepted,planned,queued,held,approved,rejected,assigned,started,finished,lost,returned,expired,retried,canceled,replaced,moved,ended"`
 	Job        *fsm.JobID  `json:"job,omitempty" doc:"Absent where it is of the build as a whole"`
 	Name       string      `json:"name,omitempty" doc:"The job's"`
 	Attempt    int         `json:"attempt,omitempty"`

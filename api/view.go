@@ -87,23 +87,24 @@ type Attempt struct {
 // Node is a node as the API shows it: what the cluster knows of it, and what it
 // offers to jobs.
 type Node struct {
-	ID        fsm.NodeID          `json:"id"`
-	Name      string              `json:"name"`
-	Alive     bool                `json:"alive"`
-	Leader    bool                `json:"leader"`
-	Role      string              `json:"role" doc:"voter, nonvoter or none"`
-	Addr      string              `json:"addr,omitempty"`
-	APIAddr   string              `json:"api_addr,omitempty"`
-	Version   string              `json:"version,omitempty"`
-	Executor  string              `json:"executor,omitempty" doc:"docker or process; empty where it runs no jobs"`
-	Labels    map[string]string   `json:"labels,omitempty"`
-	DiskFull  bool                `json:"disk_full" doc:"It takes no jobs until there is room"`
-	Drained   bool                `json:"drained"`
-	DrainedBy string              `json:"drained_by,omitempty"`
-	Capacity  *pipeline.Resources `json:"capacity,omitempty"`
-	Reserved  *pipeline.Resources `json:"reserved,omitempty"`
-	Jobs      int                 `json:"jobs" doc:"How many are placed on it"`
-	JoinedAt  time.Time           `json:"joined_at,omitzero"`
+	ID         fsm.NodeID          `json:"id"`
+	Name       string              `json:"name"`
+	Alive      bool                `json:"alive"`
+	Leader     bool                `json:"leader"`
+	Role       string              `json:"role" doc:"voter, nonvoter or none"`
+	Addr       string              `json:"addr,omitempty"`
+	APIAddr    string              `json:"api_addr,omitempty"`
+	Version    string              `json:"version,omitempty"`
+	Executor   string              `json:"executor,omitempty" doc:"docker or process; empty where it runs no jobs"`
+	Labels     map[string]string   `json:"labels,omitempty"`
+	DiskFull   bool                `json:"disk_full" doc:"It takes no jobs until there is room"`
+	Drained    bool                `json:"drained"`
+	DrainedBy  string              `json:"drained_by,omitempty"`
+	DrainUntil time.Time           `json:"drain_until,omitzero" doc:"What still runs there then is stopped and runs elsewhere; absent: never"`
+	Capacity   *pipeline.Resources `json:"capacity,omitempty"`
+	Reserved   *pipeline.Resources `json:"reserved,omitempty"`
+	Jobs       int                 `json:"jobs" doc:"How many are placed on it"`
+	JoinedAt   time.Time           `json:"joined_at,omitzero"`
 }
 
 func buildView(b *fsm.Build) Build {
@@ -181,5 +182,6 @@ func nodeViews(s *fsm.State, members []Member) []Node {
 func (v *Node) offer(n *fsm.Node) {
 	capacity, reserved := n.Capacity, n.Reserved
 	v.Name, v.Executor, v.Version, v.Labels = n.Name, n.Executor, n.Version, n.Labels
-	v.Drained, v.DrainedBy, v.Capacity, v.Reserved, v.Jobs, v.JoinedAt = n.Drained, n.DrainedBy, &capacity, &reserved, n.Placed, n.JoinedAt
+	v.Drained, v.DrainedBy, v.DrainUntil = n.Drained, n.DrainedBy, n.DrainUntil
+	v.Capacity, v.Reserved, v.Jobs, v.JoinedAt = &capacity, &reserved, n.Placed, n.JoinedAt
 }

@@ -22,6 +22,7 @@ func TestNodesGoOnPurpose(t *testing.T) {
 	t.Parallel()
 	l := cluster(t, lab.Options{Args: quick})
 	t.Run("drain", func(t *testing.T) { drain(t, l) })
+	t.Run("deadline", func(t *testing.T) { drainWithin(t, l) })
 	t.Run("leave", func(t *testing.T) { leave(t, l) })
 }
 
@@ -70,6 +71,39 @@ func drain(t *testing.T, l *lab.Lab) {
 			t.Errorf("jobs ran on %v, want the node that was taken back, %s", ran, n.ID)
 		}
 	})
+}
+
+// drainWithin gives a node a deadline and kills the leader before it: under the next one
+// the job that the node runs is stopped there, runs on another, and its build passes.
+func drainWithin(t *testing.T, l *lab.Lab) {
+	n, led := follower(t, l), leader(t, l)
+	r, c := repository(t), nodeClient(t, n)
+	once := newLedger(t)
+	sha := commit(t, r, small+once.file("steps: [{command: 'echo ran >> LEDGER; [ $(wc -l < LEDGER) -gt 1 ] || sleep 600'}]\n"))
+	var b api.Build
+	only(t, l, n, func() {
+		b = trigger(t, c, r, sha)
+		await(t, "the job to run", func(context.Context) (bool, error) { return once.count(t, "ran") == 1, nil })
+	})
+	seen, err := c.DrainWithin(deadline(t, patience), n.Name, 3*time.Second)
+	must(t, err)
+	if !seen.Drained || time.Until(seen.DrainUntil) > 3*time.Second || seen.Jobs != 1 {
+		t.Errorf("the drained node: %+v", seen)
+	}
+	must(t, led.Kill())
+	b = ended(t, c, b.ID)
+	wantStatus(t, b, fsm.Passed)
+	a := job(t, b, "build").Attempts
+	if len(a) != 2 || a[0].Node != n.ID || a[0].Status != fsm.Canceled || !strings.Contains(a[0].Reason, "was to be empty by") || a[1].Node == n.ID {
+		t.Errorf("the attempts: %s", outline(b))
+	}
+	if got := once.count(t, "ran"); got != 2 {
+		t.Errorf("the step ran %d times", got)
+	}
+	_, err = c.Resume(deadline(t, patience), n.Name)
+	must(t, err)
+	must(t, led.Start(deadline(t, patience)))
+	settle(t, l)
 }
 
 // leave takes a follower out, then the leader.

@@ -118,6 +118,8 @@ func (tx *txn) apply(c *Command) Result {
 		return Result{Err: tx.decideStep(c.DecideStep)}
 	case c.ExpireAttempt != nil:
 		return Result{Err: tx.expireAttempt(c.ExpireAttempt)}
+	case c.MoveAttempt != nil:
+		return Result{Err: tx.moveAttempt(c.MoveAttempt)}
 	case c.FireSchedule != nil:
 		return tx.fireSchedule(c.FireSchedule)
 	case c.UpsertNode != nil:

@@ -102,6 +102,10 @@ func (tx *txn) finishAttempt(c *FinishAttempt) error {
 		return err
 	case !a.Status.Terminal():
 		tx.markAttempt(j, TurnFinished)
+		if a.Moved != "" && c.Outcome.Status == Canceled && j.CanceledBy == "" {
+			tx.endMoved(j, a, c.Outcome)
+			return nil
+		}
 		tx.endAttempt(j, a, c.Outcome)
 	case a.Status != c.Outcome.Status || a.Cause != c.Outcome.Cause:
 		return ErrStale // it was declared lost before it could tell

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"strconv"
+	"time"
 
 	"github.com/codepr/narwhal/pipeline"
 )
@@ -15,13 +16,13 @@ func (tx *txn) upsertNode(c *UpsertNode) error {
 	}
 	next := c.Node
 	next.JoinedAt = tx.now
-	next.Drained, next.DrainedBy, next.Reserved, next.Placed = false, "", pipeline.Resources{}, 0
+	next.Drained, next.DrainedBy, next.DrainUntil, next.Reserved, next.Placed = false, "", time.Time{}, pipeline.Resources{}, 0
 	if old, ok := tx.nodes.Get(id); ok {
 		if c.Node.Incarnation < old.Incarnation {
 			return ErrNodeChanged // a message of an earlier start came late
 		}
 		next.JoinedAt, next.Reserved, next.Placed = old.JoinedAt, old.Reserved, old.Placed
-		next.Drained, next.DrainedBy = old.Drained, old.DrainedBy
+		next.Drained, next.DrainedBy, next.DrainUntil = old.Drained, old.DrainedBy, old.DrainUntil
 	}
 	tx.nodes.Insert(id, &next)
 	return nil
@@ -33,9 +34,9 @@ func (tx *txn) drainNode(c *DrainNode) error {
 		return ErrUnknownNode
 	}
 	next := *old
-	next.Drained, next.DrainedBy = c.Drain, ""
+	next.Drained, next.DrainedBy, next.DrainUntil = c.Drain, "", time.Time{}
 	if c.Drain {
-		next.DrainedBy = c.By
+		next.DrainedBy, next.DrainUntil = c.By, c.Until
 	}
 	if next.Drained != old.Drained {
 		tx.did(Deed{Did: drainOrResume(c.Drain), By: c.By, On: string(c.Node)})

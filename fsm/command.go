@@ -39,6 +39,7 @@ type Command struct {
 	DecideStep    *DecideStep    `cbor:"23,keyasint,omitempty"`
 	DropSchedules *DropSchedules `cbor:"30,keyasint,omitempty"`
 	RehomeBlob    *RehomeBlob    `cbor:"29,keyasint,omitempty"`
+	MoveAttempt   *MoveAttempt   `cbor:"31,keyasint,omitempty"`
 }
 
 // AddBuild accepts a commit. Result.Build is the new build, or the one that its
@@ -115,11 +116,21 @@ type UpsertNode struct {
 	Node Node `json:"node"`
 }
 
-// DrainNode stops or resumes giving a node new jobs.
+// DrainNode stops or resumes giving a node new jobs. The last word counts, also on the
+// deadline.
 type DrainNode struct {
 	Node  NodeID `json:"node"`
 	Drain bool   `json:"drain"`
 	By    string `json:"by"`
+	// Until is when what still runs there is moved; zero is never.
+	Until time.Time `json:"until,omitzero"`
+}
+
+// MoveAttempt has a node stop an attempt because the node is to be empty: when it has
+// stopped, the job is queued again, or ended where it may not run twice. What ends by
+// itself before is not moved.
+type MoveAttempt struct {
+	Ref AttemptRef `json:"ref"`
 }
 
 // RemoveNode forgets a node that has left. Its attempts must have been lost

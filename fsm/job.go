@@ -93,6 +93,8 @@ type Attempt struct {
 	Tests      *TestReport   `json:"tests,omitempty"`
 	Artifacts  *Artifacts    `json:"artifacts,omitempty"`
 
+	Moved string `json:"moved,omitempty"` // why its node is to stop it, so that the job runs elsewhere
+
 	Waiting   []string       `json:"waiting,omitempty"`   // steps that wait for a person; none once it has ended
 	Decisions []StepDecision `json:"decisions,omitempty"` // on its manual steps, in their order
 

@@ -17,6 +17,7 @@ type Node struct {
 	Version     string             `json:"version"`
 	Drained     bool               `json:"drained,omitempty"` // gets no new job
 	DrainedBy   string             `json:"drained_by,omitempty"`
+	DrainUntil  time.Time          `json:"drain_until,omitzero"` // what still runs there then is moved; zero: never
 	JoinedAt    time.Time          `json:"joined_at"`
 
 	Reserved pipeline.Resources `json:"reserved"` // by the jobs placed on it

@@ -134,6 +134,7 @@ func drawCommand(t *rapid.T, s *State) Command {
 	default:
 		return rapid.SampledFrom([]Command{
 			{DrainNode: &DrainNode{Node: node, Drain: true}}, {DrainNode: &DrainNode{Node: node}},
+			{DrainNode: &DrainNode{Node: node, Drain: true, Until: s.now.Add(time.Minute)}}, {MoveAttempt: &MoveAttempt{Ref: ref}},
 			{RemoveNode: &RemoveNode{Node: node}}, {SetSinks: &SetSinks{Events: true}}, {AckEvents: &AckEvents{Seq: 5}},
 		}).Draw(t, "other")
 	}

@@ -104,11 +104,12 @@ func doubled(backoff time.Duration, n int, most time.Duration) time.Duration {
 	return min(backoff, most)
 }
 
-// tries counts the attempts that began; one that never did is none.
+// tries counts the attempts that came to an end of their own; one that never began, or
+// was moved, is none.
 func (j *Job) tries() int {
 	n := 0
 	for _, a := range j.Attempts {
-		if a.Status.Terminal() && a.Cause != "" {
+		if a.Status.Terminal() && a.Cause != "" && a.Status != Canceled {
 			n++
 		}
 	}

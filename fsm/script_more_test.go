@@ -20,6 +20,8 @@ func (w *world) commandMore(f []string, arg func(int) string, opt lineOptions) C
 			return Command{DecideStep: &DecideStep{Job: w.job(arg(1)), Step: step, N: n, Approve: f[0] == "approve", By: "somebody"}}
 		}
 		return Command{DecideJob: &DecideJob{Job: w.job(arg(1)), Approve: f[0] == "approve", By: "somebody"}}
+	case "move": // move JOB [n=N] [token=I]
+		return Command{MoveAttempt: &MoveAttempt{Ref: w.ref(arg(1), opt)}}
 	case "expire": // expire JOB [n=N] [token=I]
 		return Command{ExpireAttempt: &ExpireAttempt{Ref: w.ref(arg(1), opt), Message: "its time was up"}}
 	case "fire": // fire REPO BRANCH EXPR DUE: the clock shows 2026-01-02 at DUE
@@ -251,4 +253,15 @@ func repo(text string) string {
 		return ""
 	}
 	return text
+}
+
+// drain makes a drain's command; within is empty where it has no deadline.
+func (w *world) drain(id NodeID, on bool, within string) Command {
+	c := DrainNode{Node: id, Drain: on, By: "somebody"}
+	if within != "" {
+		d, err := time.ParseDuration(within)
+		w.check(err)
+		c.Until = w.at.Add(d)
+	}
+	return Command{DrainNode: &c}
 }

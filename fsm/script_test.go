@@ -221,6 +221,9 @@ func nodeLine(n *Node) string {
 	line := fmt.Sprintf("node %s: start %d, reserved %dm of %dm, placed %d", n.ID, n.Incarnation, n.Reserved.CPU, n.Capacity.CPU, n.Placed)
 	if n.Drained {
 		line += ", drained by " + n.DrainedBy
+		if !n.DrainUntil.IsZero() {
+			line += " until " + n.DrainUntil.Format("15:04:05")
+		}
 	}
 	return line
 }
@@ -304,8 +307,8 @@ func (w *world) command(f []string) Command {
 		id, err := strconv.ParseUint(arg(1), 10, 64)
 		w.check(err)
 		return Command{CancelBuild: &CancelBuild{Build: BuildID(id), By: "somebody"}}
-	case "drain", "resume":
-		return Command{DrainNode: &DrainNode{Node: NodeID(arg(1)), Drain: f[0] == "drain", By: "somebody"}}
+	case "drain", "resume": // drain NODE [for=D], resume NODE
+		return w.drain(NodeID(arg(1)), f[0] == "drain", opt["for"])
 	case "remove":
 		return Command{RemoveNode: &RemoveNode{Node: NodeID(arg(1))}}
 	case "sinks":

@@ -27,13 +27,14 @@ const (
 	TurnCanceled Turn = 14 // somebody asked for the end
 	TurnReplaced Turn = 15 // a newer build asked for the end
 	TurnEnded    Turn = 16 // nothing follows
+	TurnMoved    Turn = 17 // its node is to be empty: attempt N is to stop, and the job to run elsewhere
 )
 
 var turnNames = [...]string{
 	TurnAccepted: "accepted", TurnPlanned: "planned", TurnQueued: "queued", TurnHeld: "held", TurnApproved: "approved",
 	TurnRejected: "rejected", TurnAssigned: "assigned", TurnStarted: "started", TurnFinished: "finished", TurnLost: "lost",
 	TurnReturned: "returned", TurnExpired: "expired", TurnRetried: "retried", TurnCanceled: "canceled",
-	TurnReplaced: "replaced", TurnEnded: "ended",
+	TurnReplaced: "replaced", TurnEnded: "ended", TurnMoved: "moved",
 }
 
 // String gives the word that people see.
@@ -220,5 +221,7 @@ func (v *Moment) ofAttempt(a *Attempt) {
 		v.Status, v.Cause, v.Message = a.Status, a.Cause, a.Message
 	case TurnRetried:
 		v.Cause = a.Cause
+	case TurnMoved:
+		v.Message = a.Moved
 	}
 }

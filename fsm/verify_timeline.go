@@ -70,7 +70,7 @@ func (t Turn) leaves(s Status) bool {
 		return s == Assigned
 	case TurnStarted:
 		return s == Running
-	case TurnReplaced:
+	case TurnReplaced, TurnMoved:
 		return s.Placed() // its node stops it
 	case TurnEnded:
 		return s.Terminal()

@@ -158,7 +158,7 @@ type Sight struct {
 }
 
 // Decide is one round of the leader, pure: what has been lost, whose time is up,
-// who has left, what the clock starts, what starts where. It returns what to
+// who has left, what has to go from a drained node, what the clock starts, what starts where. It returns what to
 // propose, and when something that waits for its time comes due.
 func Decide(s *fsm.State, see Sight, calendar *Calendar, now time.Time) (commands []fsm.Command, due time.Time) {
 	for i := range see.Lost {
@@ -170,10 +170,14 @@ func Decide(s *fsm.State, see Sight, calendar *Calendar, now time.Time) (command
 	if len(commands) > 0 {
 		return commands, time.Time{} // what follows goes by the state after these
 	}
+	move, next := Evictions(s, now)
+	for i := range move {
+		commands = append(commands, fsm.Command{MoveAttempt: &move[i]})
+	}
 	for i := range see.Overdue {
 		commands = append(commands, fsm.Command{ExpireAttempt: &see.Overdue[i]})
 	}
-	fire, next := calendar.Due(s, now)
+	fire, fires := calendar.Due(s, now)
 	for i := range fire {
 		commands = append(commands, fsm.Command{FireSchedule: &fire[i]})
 	}
@@ -184,7 +188,7 @@ func Decide(s *fsm.State, see Sight, calendar *Calendar, now time.Time) (command
 	for i := range place {
 		commands = append(commands, fsm.Command{AssignJob: &place[i]})
 	}
-	return commands, earliest(due, next)
+	return commands, earliest(due, next, fires)
 }
 
 // farewell takes a node that has left out of the state: first its attempts, then

@@ -113,8 +113,8 @@ func (y *yard) line(f []string) string {
 		} else {
 			y.leases.Gone(fsm.NodeID(f[1]))
 		}
-	case "drain":
-		y.apply(fsm.Command{DrainNode: &fsm.DrainNode{Node: fsm.NodeID(f[1]), Drain: true, By: "somebody"}})
+	case "drain": // drain NODE [for=D]
+		y.drain(fsm.NodeID(f[1]), opt["for"])
 	case "push": // push REPO [event=E]: a commit that waits to be planned
 		y.push(f[1], fsm.Event(opt["event"]))
 	case "jobs": // jobs REPO NAME,… [cpu=MILLI] [mem=MIB] [disk=MIB] [labels=k:v] [priority=N] [event=E] [image=I] [manual=1] [group=NAME/LIMIT[/build]] [timeout=D] [cron=MINUTES]: a build whose plan is done
@@ -149,6 +149,17 @@ func (y *yard) line(f []string) string {
 	return ""
 }
 
+// drain keeps new jobs off a node; within is empty where it has no deadline.
+func (y *yard) drain(id fsm.NodeID, within string) {
+	c := fsm.DrainNode{Node: id, Drain: true, By: "somebody"}
+	if within != "" {
+		d, err := time.ParseDuration(within)
+		y.check(err)
+		c.Until = y.now.Add(d)
+	}
+	y.apply(fsm.Command{DrainNode: &c})
+}
+
 func (y *yard) plan() string {
 	var out strings.Builder
 	place, due := Plan(y.state, y.leases.Fleet(y.now), y.now)
@@ -177,6 +188,8 @@ func (y *yard) decide() string {
 		switch {
 		case c.AssignJob != nil:
 			fmt.Fprintf(&out, "%s on %s\n", c.AssignJob.Job, c.AssignJob.Node)
+		case c.MoveAttempt != nil:
+			fmt.Fprintf(&out, "%s moves\n", c.MoveAttempt.Ref)
 		case c.ExpireAttempt != nil:
 			fmt.Fprintf(&out, "%s: %s\n", c.ExpireAttempt.Ref, c.ExpireAttempt.Message)
 		case c.FireSchedule != nil:

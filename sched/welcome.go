@@ -45,7 +45,7 @@ func Wanted(s *fsm.State, hello *link.Hello, knows map[fsm.AttemptRef]bool) []li
 		if a.Incarnation != hello.Node.Incarnation && !knows[ref] {
 			continue
 		}
-		out = append(out, link.Assignment{Ref: ref, Cancel: j.CanceledBy != "", Decisions: a.Decisions})
+		out = append(out, link.Assignment{Ref: ref, Cancel: j.CanceledBy != "" || a.Moved != "", Decisions: a.Decisions})
 	}
 	return out
 }

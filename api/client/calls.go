@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"time"
 
 	"github.com/codepr/narwhal/api"
 	"github.com/codepr/narwhal/fsm"
@@ -150,6 +151,16 @@ func (c *Client) Nodes(ctx context.Context) ([]api.Node, error) {
 // Drain stops giving a node, by its ID or name, new jobs; Resume gives it jobs again.
 func (c *Client) Drain(ctx context.Context, node string) (api.Node, error) {
 	return post[api.Node](ctx, c, "/nodes/"+url.PathEscape(node)+"/drain", NewKey())
+}
+
+// DrainWithin is Drain, and has what still runs on the node after d stopped, to run
+// elsewhere.
+func (c *Client) DrainWithin(ctx context.Context, node string, d time.Duration) (api.Node, error) {
+	var out api.Node
+	err := c.call(ctx, &request{
+		method: http.MethodPost, path: prefix + "/nodes/" + url.PathEscape(node) + "/drain", query: url.Values{"deadline": {d.String()}}, key: NewKey(),
+	}, &out)
+	return out, err
 }
 
 // Resume gives a drained node jobs again.

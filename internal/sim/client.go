@@ -178,9 +178,16 @@ func (c *clients) lookAtAll() {
 	}
 }
 
+// moveAfter is the deadline of a drain.
+const moveAfter = 5 * time.Second
+
 func (c *clients) drain(id fsm.NodeID, on bool) {
 	c.ask(func() fsm.Command {
-		return fsm.Command{DrainNode: &fsm.DrainNode{Node: id, Drain: on && !c.w.mended, By: "somebody"}}
+		d := &fsm.DrainNode{Node: id, Drain: on && !c.w.mended, By: "somebody"}
+		if d.Drain && c.w.opt.Seed%2 == 0 { // of every other seed's, so that both are tried
+			d.Until = epoch().Add(c.w.now + moveAfter)
+		}
+		return fsm.Command{DrainNode: d}
 	},
 		func(r fsm.Result) { c.w.logf("%s is drained: %v %v", id, on, r.Err) })
 }

@@ -5,7 +5,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/codepr/narwhal/api"
 	"github.com/codepr/narwhal/fsm"
 )
 
@@ -60,13 +59,4 @@ func (r *remote) decideStep(ctx context.Context, id fsm.JobID, step string, appr
 	}
 	r.say("step %s of job %s, %s, is %s", step, j.ID, j.Name, said)
 	return nil
-}
-
-// jobStatus says how a job stands, and what it waits for.
-func jobStatus(j *api.Job) string {
-	text := withCause(j.Status, j.Cause)
-	if len(j.Waiting) > 0 {
-		text += ", step " + j.Waiting[0] + " waits for a person"
-	}
-	return text
 }

@@ -135,6 +135,13 @@ func TestDecideStep(t *testing.T) {
 		t.Errorf("decisions are %+v", d)
 	}
 	n.call("POST", "/api/v1/jobs/1.1/reject?step=de+ploy", "").wantProblem(409, api.CodeConflict)
+	c := newCaller(t, n.auth.Token(), w.nodes["b"])
+	if _, err := c.DecideStep(t.Context(), job, 2, "de ploy", true); err == nil || !strings.Contains(err.Error(), "another attempt") {
+		t.Errorf("a decision of the client's on another attempt: %v", err)
+	}
+	if j, err := c.DecideStep(t.Context(), job, 1, "de ploy", true); err != nil || j.ID != job {
+		t.Errorf("the client repeats the decision: %+v, %v", j, err)
+	}
 	w.finish(job, fsm.Outcome{Status: fsm.Passed})
 	n.call("POST", deploy, "").wantProblem(409, api.CodeConflict)
 }

@@ -35,7 +35,7 @@ func TestManualStep(t *testing.T) {
 	if _, err := other.Approve(deadline(t, patience), j.ID); err == nil || !strings.Contains(err.Error(), "step deploy") {
 		t.Errorf("the job itself is approved: %v", err)
 	}
-	_, err := other.DecideStep(deadline(t, patience), j.ID, "deploy", true)
+	_, err := other.DecideStep(deadline(t, patience), j.ID, 1, "deploy", true)
 	must(t, err)
 	b := ended(t, c, j.Build)
 	wantStatus(t, b, fsm.Passed)
@@ -43,12 +43,12 @@ func TestManualStep(t *testing.T) {
 	if d := job(t, b, "build").Attempts[0].Decisions; len(d) != 1 || !d[0].Approve || len(job(t, b, "build").Waiting) != 0 {
 		t.Errorf("decisions are %+v: %s", d, outline(b))
 	}
-	if _, err := other.DecideStep(deadline(t, patience), j.ID, "deploy", true); err == nil || !strings.Contains(err.Error(), "ended") {
+	if _, err := other.DecideStep(deadline(t, patience), j.ID, 1, "deploy", true); err == nil || !strings.Contains(err.Error(), "ended") {
 		t.Errorf("a step of a job that has ended is approved: %v", err)
 	}
 
 	j = asks(t, c, trigger(t, c, r, sha).ID)
-	_, err = other.DecideStep(deadline(t, patience), j.ID, "deploy", false)
+	_, err = other.DecideStep(deadline(t, patience), j.ID, 1, "deploy", false)
 	must(t, err)
 	b = ended(t, c, j.Build)
 	wantStatus(t, b, fsm.Failed)
@@ -77,7 +77,7 @@ func TestManualStepOutlivesNarwhal(t *testing.T) {
 	settle(t, l)
 	awaitLog(t, c, j.ID, "goes on with the job")
 	j = asks(t, c, j.Build)
-	if _, err := nodeClient(t, l.Nodes[(at+1)%len(l.Nodes)]).DecideStep(deadline(t, patience), j.ID, "deploy", true); err != nil {
+	if _, err := nodeClient(t, l.Nodes[(at+1)%len(l.Nodes)]).DecideStep(deadline(t, patience), j.ID, 1, "deploy", true); err != nil {
 		t.Fatal(err)
 	}
 	b := ended(t, anyNode(t, l), j.Build)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 
 	"github.com/spf13/cobra"
 
@@ -48,8 +49,17 @@ func decideCommand(cmd *cobra.Command, approve bool) *cobra.Command {
 	})
 }
 
+// decideStep decides for the attempt that there is now: one that comes meanwhile asks
+// anew.
 func (r *remote) decideStep(ctx context.Context, id fsm.JobID, step string, approve bool) error {
-	j, err := r.client.DecideStep(ctx, id, step, approve)
+	j, err := r.client.Job(ctx, id)
+	if err != nil {
+		return err
+	}
+	if len(j.Attempts) == 0 {
+		return fmt.Errorf("decide on step %s: job %s is %s and has no attempt: narwhal why %s says what it waits for", step, id, j.Status, id)
+	}
+	j, err = r.client.DecideStep(ctx, id, j.Attempts[len(j.Attempts)-1].N, step, approve)
 	if err != nil {
 		return err
 	}

@@ -23,11 +23,11 @@ func Approval(job, step string) string {
 	if step == "" {
 		return "narwhal approve " + job
 	}
-	return "narwhal approve " + job + " --step " + shellWord(step)
+	return "narwhal approve " + job + " --step " + ShellWord(step)
 }
 
-// shellWord is text as a shell takes it for one word.
-func shellWord(text string) string {
+// ShellWord is text as a shell takes it for one word.
+func ShellWord(text string) string {
 	plain := func(c rune) bool {
 		return c >= '0' && c <= '9' || c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || strings.ContainsRune("-_./", c)
 	}

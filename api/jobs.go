@@ -143,8 +143,8 @@ type decisionInput struct {
 func (s *Server) undecided(err error, j *fsm.Job, step string) error {
 	switch {
 	case errors.Is(err, fsm.ErrNotHeld):
-		if a, ok := j.Current(); ok && len(a.Waiting) > 0 {
-			return problem(http.StatusConflict, CodeConflict, "job %s is %s, and its step %s waits for a person: name the step", j.ID, j.Status, a.Waiting[0])
+		if a, ok := j.Current(); ok && len(a.Asks()) > 0 {
+			return problem(http.StatusConflict, CodeConflict, "job %s is %s, and its step %s waits for a person: name the step", j.ID, j.Status, a.Asks()[0])
 		}
 		return problem(http.StatusConflict, CodeConflict, "job %s does not wait for a person: it is %s", j.ID, j.Status)
 	case errors.Is(err, fsm.ErrNoStep):

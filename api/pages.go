@@ -23,11 +23,12 @@ type pages map[string]*template.Template
 func parsePages() (pages, error) {
 	out := pages{}
 	funcs := template.FuncMap{
-		"short": func(sha string) string { return sha[:min(len(sha), 10)] },
-		"time":  func(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05") },
-		"took":  took,
-		"cores": func(milli int64) string { return strconv.FormatFloat(float64(milli)/1000, 'f', -1, 64) },
-		"gib":   func(bytes int64) string { return strconv.FormatFloat(float64(bytes)/(1<<30), 'f', 1, 64) },
+		"short":    func(sha string) string { return sha[:min(len(sha), 10)] },
+		"time":     func(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05") },
+		"took":     took,
+		"approval": func(job fsm.JobID, step string) string { return fsm.Approval(job.String(), step) },
+		"cores":    func(milli int64) string { return strconv.FormatFloat(float64(milli)/1000, 'f', -1, 64) },
+		"gib":      func(bytes int64) string { return strconv.FormatFloat(float64(bytes)/(1<<30), 'f', 1, 64) },
 	}
 	for _, name := range []string{"builds", "build", "log", "nodes", "login", "problem"} {
 		t, err := template.New("layout.html").Funcs(funcs).ParseFS(pageFiles, "pages/layout.html", "pages/"+name+".html")

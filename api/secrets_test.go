@@ -135,8 +135,47 @@ func TestDecideStep(t *testing.T) {
 		t.Errorf("decisions are %+v", d)
 	}
 	n.call("POST", "/api/v1/jobs/1.1/reject?step=de+ploy", "").wantProblem(409, api.CodeConflict)
+	c := newCaller(t, n.auth.Token(), w.nodes["b"])
+	if _, err := c.DecideStep(t.Context(), job, 2, "de ploy", true); err == nil || !strings.Contains(err.Error(), "another attempt") {
+		t.Errorf("a decision of the client's on another attempt: %v", err)
+	}
+	if j, err := c.DecideStep(t.Context(), job, 1, "de ploy", true); err != nil || j.ID != job {
+		t.Errorf("the client repeats the decision: %+v, %v", j, err)
+	}
 	w.finish(job, fsm.Outcome{Status: fsm.Passed})
 	n.call("POST", deploy, "").wantProblem(409, api.CodeConflict)
+}
+
+// TestBuildPageSaysWhatWaits: for a person there is a line to type, until somebody has
+// decided.
+func TestBuildPageSaysWhatWaits(t *testing.T) {
+	w := newWorld(t, nil, "a")
+	n := w.nodes["a"]
+	plan := fsm.JobID{Build: w.build()}
+	w.assign(plan, "a")
+	one := pipeline.Job{Name: "one", Resources: pipeline.Resources{CPU: 1, Memory: 1}, Steps: []pipeline.Step{
+		{Name: "de ploy", When: pipeline.When{Manual: true}}, {Name: "undo", When: pipeline.When{Manual: true}},
+	}}
+	two := pipeline.Job{Name: "two", Resources: one.Resources, Steps: []pipeline.Step{{Name: "x"}}, When: pipeline.When{Manual: true}}
+	w.finish(plan, fsm.Outcome{Status: fsm.Passed, Plan: &pipeline.Pipeline{Jobs: []pipeline.Job{one, two}}})
+	id := job(plan.Build, 1)
+	w.assign(id, "a")
+	w.must(fsm.Command{StartAttempt: &fsm.StartAttempt{Ref: w.ref(id), Waiting: []string{"de ploy", "undo"}}})
+
+	const held = `waits for a person: <code>narwhal approve 1.2</code>`
+	const deploy, undo = `step de ploy waits for a person: <code>narwhal approve 1.1 --step &#39;de ploy&#39;</code>`, `step undo waits for a person: <code>narwhal approve 1.1 --step undo</code>`
+	page := n.call("GET", "/builds/1", "").want(200).body
+	for _, want := range []string{held, deploy, undo} {
+		if !strings.Contains(page, want) {
+			t.Errorf("the page has no %q:\n%s", want, page)
+		}
+	}
+	n.call("POST", "/api/v1/jobs/1.1/approve?step=de+ploy", "").want(200)
+	n.call("POST", "/api/v1/jobs/1.2/reject", "").want(200)
+	page = n.call("GET", "/builds/1", "").want(200).body
+	if strings.Contains(page, held) || strings.Contains(page, deploy) || !strings.Contains(page, undo) {
+		t.Errorf("the page asks for what is decided, or not for what isn't:\n%s", page)
+	}
 }
 
 func TestInputs(t *testing.T) {

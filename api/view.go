@@ -55,7 +55,7 @@ type Job struct {
 	Matrix     map[string]string   `json:"matrix,omitempty"`
 	Allowed    bool                `json:"allow_failure,omitempty" doc:"It may fail: the build goes on"`
 	Group      string              `json:"group,omitempty" doc:"Its concurrency group"`
-	Waiting    []string            `json:"waiting,omitempty" doc:"Steps that wait for a person"`
+	Waiting    []string            `json:"waiting,omitempty" doc:"Steps that wait for a person, and on which nobody has decided"`
 	Attempts   []Attempt           `json:"attempts,omitempty"`
 	NotBefore  time.Time           `json:"not_before,omitzero"`
 	QueuedAt   time.Time           `json:"queued_at,omitzero"`
@@ -149,7 +149,7 @@ func jobView(s *fsm.State, j *fsm.Job) Job {
 		if n, ok := s.Node(a.Node); ok {
 			x.NodeName = n.Name
 		}
-		v.Node, v.Waiting = a.Node, a.Waiting
+		v.Node, v.Waiting = a.Node, a.Asks()
 		v.Attempts = append(v.Attempts, x)
 	}
 	return v

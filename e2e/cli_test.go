@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -31,7 +32,8 @@ import (
 //	keep NAME               $NAME is what standard output was, without the space around it
 //	fill FILE…              puts the script's folder for $WORK in files
 //	await FILE TEXT         waits until a file, which may not be there yet, has the text
-//	held REPO JOB           waits until a job of that name waits for a person: $HELD is its ID
+//	held REPO JOB [STEP]    waits until a job of that name, or its step, waits for a person: $HELD is the job's ID,
+//	                        $HELDBUILD its build
 func TestCLI(t *testing.T) {
 	t.Parallel()
 	l := cluster(t, lab.Options{})
@@ -160,16 +162,21 @@ func awaitFile(ts *testscript.TestScript, neg bool, args []string) {
 
 func heldJob(c *client.Client) func(ts *testscript.TestScript, neg bool, args []string) {
 	return func(ts *testscript.TestScript, neg bool, args []string) {
-		if neg || len(args) != 2 {
-			ts.Fatalf("usage: held REPO JOB")
+		if neg || len(args) != 2 && len(args) != 3 {
+			ts.Fatalf("usage: held REPO JOB [STEP]")
+		}
+		status := fsm.Held
+		if len(args) == 3 {
+			status = fsm.Running
 		}
 		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		defer cancel()
 		ts.Check(lab.Await(ctx, "job "+args[1]+" to be held", func(ctx context.Context) (bool, error) {
-			list, err := c.Jobs(ctx, client.Filter{Status: fsm.Held, Limit: 200})
+			list, err := c.Jobs(ctx, client.Filter{Status: status, Limit: 200})
 			for _, j := range list.Jobs {
-				if j.Repo == args[0] && j.Name == args[1] {
+				if j.Repo == args[0] && j.Name == args[1] && (len(args) == 2 || slices.Contains(j.Waiting, args[2])) {
 					ts.Setenv("HELD", j.ID.String())
+					ts.Setenv("HELDBUILD", fmt.Sprint(j.Build))
 					return true, nil
 				}
 			}

@@ -35,7 +35,7 @@ func TestManualStep(t *testing.T) {
 	if _, err := other.Approve(deadline(t, patience), j.ID); err == nil || !strings.Contains(err.Error(), "step deploy") {
 		t.Errorf("the job itself is approved: %v", err)
 	}
-	_, err := other.DecideStep(deadline(t, patience), j.ID, "deploy", true)
+	_, err := other.DecideStep(deadline(t, patience), j.ID, 1, "deploy", true)
 	must(t, err)
 	b := ended(t, c, j.Build)
 	wantStatus(t, b, fsm.Passed)
@@ -43,12 +43,12 @@ func TestManualStep(t *testing.T) {
 	if d := job(t, b, "build").Attempts[0].Decisions; len(d) != 1 || !d[0].Approve || len(job(t, b, "build").Waiting) != 0 {
 		t.Errorf("decisions are %+v: %s", d, outline(b))
 	}
-	if _, err := other.DecideStep(deadline(t, patience), j.ID, "deploy", true); err == nil || !strings.Contains(err.Error(), "ended") {
+	if _, err := other.DecideStep(deadline(t, patience), j.ID, 1, "deploy", true); err == nil || !strings.Contains(err.Error(), "ended") {
 		t.Errorf("a step of a job that has ended is approved: %v", err)
 	}
 
 	j = asks(t, c, trigger(t, c, r, sha).ID)
-	_, err = other.DecideStep(deadline(t, patience), j.ID, "deploy", false)
+	_, err = other.DecideStep(deadline(t, patience), j.ID, 1, "deploy", false)
 	must(t, err)
 	b = ended(t, c, j.Build)
 	wantStatus(t, b, fsm.Failed)
@@ -77,7 +77,7 @@ func TestManualStepOutlivesNarwhal(t *testing.T) {
 	settle(t, l)
 	awaitLog(t, c, j.ID, "goes on with the job")
 	j = asks(t, c, j.Build)
-	if _, err := nodeClient(t, l.Nodes[(at+1)%len(l.Nodes)]).DecideStep(deadline(t, patience), j.ID, "deploy", true); err != nil {
+	if _, err := nodeClient(t, l.Nodes[(at+1)%len(l.Nodes)]).DecideStep(deadline(t, patience), j.ID, 1, "deploy", true); err != nil {
 		t.Fatal(err)
 	}
 	b := ended(t, anyNode(t, l), j.Build)
@@ -98,16 +98,28 @@ func asks(t *testing.T, c *client.Client, id fsm.BuildID) api.Job {
 	return job(t, b, "build")
 }
 
-// TestRunManualStep: on a laptop whoever names the job approves its steps.
+// TestRunManualStep: on a laptop there is nobody else to ask. A step that nobody has
+// approved is left out, with what depends on it; whoever names the job approves its steps.
 func TestRunManualStep(t *testing.T) {
 	t.Parallel()
 	h := checkoutHere(t, manualFile)
-	out, code := h.run(t, "--executor", "process").end(t)
-	if code != 0 || strings.Contains(out, "deployed") || !strings.Contains(out, "step deploy is left out: it waits for a person") || !strings.Contains(out, "| followed\n") {
-		t.Errorf("exit status %d after\n%s", code, out)
+	r := h.run(t, "--executor", "process")
+	out, code := r.end(t)
+	if code != 0 || strings.Contains(out, "| deployed\n") || strings.Contains(out, "| followed\n") || strings.Contains(out, "| told\n") || !strings.Contains(out, "| went on\n") ||
+		!strings.Contains(out, "step deploy is left out: it waits for a person: run it with `narwhal run --approve deploy`") ||
+		!strings.Contains(out, "step after is left out: it needs deploy, which waits for a person") ||
+		!strings.Contains(r.err.String(), "narwhal: step deploy waits for a person, and is left out: run it with `narwhal run --approve deploy`\n") {
+		t.Errorf("exit status %d after\n%s%s", code, out, r.err.String())
 	}
-	out, code = h.run(t, "--executor", "process", "build").end(t)
-	if code != 0 || !strings.Contains(out, "| deployed\n") {
-		t.Errorf("named: exit status %d after\n%s", code, out)
+	for _, args := range [][]string{{"--approve", "deploy"}, {"build"}} {
+		r := h.run(t, append([]string{"--executor", "process"}, args...)...)
+		out, code := r.end(t)
+		if code != 0 || !strings.Contains(out, "| deployed\n") || !strings.Contains(out, "| followed\n") || strings.Contains(r.err.String(), "left out") {
+			t.Errorf("with %q: exit status %d after\n%s%s", args, code, out, r.err.String())
+		}
+	}
+	r = h.run(t, "--executor", "process", "--approve", "nosuch")
+	if out, code := r.end(t); code != 2 || !strings.Contains(r.err.String(), "narwhal: --approve nosuch: no step of that name waits for a person: those that do are deploy") {
+		t.Errorf("exit status %d after\n%s%s", code, out, r.err.String())
 	}
 }

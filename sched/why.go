@@ -59,21 +59,10 @@ func ownReason(s *fsm.State, now time.Time, j *fsm.Job) (fsm.Reason, bool) {
 // placedWhy says how an attempt stands, and how those of its steps go on that wait.
 func placedWhy(job fsm.JobID, a fsm.Attempt) string {
 	text := fmt.Sprintf("attempt %d is %s", a.N, a.Status)
-	for _, step := range a.Waiting {
-		text += fmt.Sprintf("; step %s waits for a person: narwhal approve %s --step %s", step, job, quoteWord(step))
+	for _, step := range a.Asks() {
+		text += fmt.Sprintf("; step %s waits for a person: %s", step, fsm.Approval(job.String(), step))
 	}
 	return text
-}
-
-// quoteWord is a word as shells take it.
-func quoteWord(s string) string {
-	plain := func(r rune) bool {
-		return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("-_./", r)
-	}
-	if s != "" && strings.TrimFunc(s, plain) == "" {
-		return s
-	}
-	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
 }
 
 func openNeeds(s *fsm.State, j *fsm.Job) []string {

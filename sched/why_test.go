@@ -19,4 +19,8 @@ func TestWhyAStepWaits(t *testing.T) {
 			t.Errorf("got  %s\nwant %s", got, want)
 		}
 	}
+	decided := fsm.Attempt{N: 1, Status: fsm.Running, Waiting: []string{"ship"}, Decisions: []fsm.StepDecision{{Step: "ship", Approve: true}}}
+	if got, want := placedWhy(job, decided), "attempt 1 is running"; got != want {
+		t.Errorf("decided on: got %s, want %s", got, want)
+	}
 }

@@ -7,7 +7,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -110,7 +109,7 @@ func (r *run) await(ctx context.Context, i int) ending {
 	}
 	word, ok, changed := r.task.Desk.on(step.Name)
 	if !ok {
-		r.log.Printf("step %s waits for a person: narwhal approve %s --step %s, or reject", step.Name, r.task.Job, shellWord(step.Name))
+		r.log.Printf("step %s waits for a person: %s, or reject", step.Name, fsm.Approval(r.task.Job, step.Name))
 		if err := r.journal.Append(Record{Kind: RecordWait, Step: i}); err != nil {
 			return broken("%v", err)
 		}
@@ -152,15 +151,4 @@ func WaitingSteps(records []Record) []int {
 	}
 	slices.Sort(waiting)
 	return waiting
-}
-
-// shellWord is text as a shell takes it for one word.
-func shellWord(text string) string {
-	plain := func(c rune) bool {
-		return c < 128 && (strings.ContainsRune("-_./:=,@+", c) || c >= '0' && c <= '9' || c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z')
-	}
-	if text != "" && strings.IndexFunc(text, func(c rune) bool { return !plain(c) }) < 0 {
-		return text
-	}
-	return "'" + strings.ReplaceAll(text, "'", `'\''`) + "'"
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 	"net/url"
+	"strconv"
 
 	"github.com/codepr/narwhal/api"
 	"github.com/codepr/narwhal/fsm"
@@ -48,15 +49,16 @@ func (c *Client) Reject(ctx context.Context, job fsm.JobID) (api.Job, error) {
 	return post[api.Job](ctx, c, "/jobs/"+job.String()+"/reject", "")
 }
 
-// DecideStep approves or rejects a manual step of a job's current attempt.
-func (c *Client) DecideStep(ctx context.Context, job fsm.JobID, step string, approve bool) (api.Job, error) {
+// DecideStep approves or rejects a manual step of a job's attempt. It is refused where
+// another attempt is on its way by then.
+func (c *Client) DecideStep(ctx context.Context, job fsm.JobID, attempt int, step string, approve bool) (api.Job, error) {
 	var out api.Job
 	verb := "/reject"
 	if approve {
 		verb = "/approve"
 	}
 	err := c.call(ctx, &request{
-		method: http.MethodPost, path: prefix + "/jobs/" + job.String() + verb, query: url.Values{"step": {step}},
+		method: http.MethodPost, path: prefix + "/jobs/" + job.String() + verb, query: url.Values{"attempt": {strconv.Itoa(attempt)}, "step": {step}},
 	}, &out)
 	return out, err
 }

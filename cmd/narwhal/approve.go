@@ -2,10 +2,10 @@ package main
 
 import (
 	"context"
+	"fmt"
 
 	"github.com/spf13/cobra"
 
-	"github.com/codepr/narwhal/api"
 	"github.com/codepr/narwhal/fsm"
 )
 
@@ -49,8 +49,17 @@ func decideCommand(cmd *cobra.Command, approve bool) *cobra.Command {
 	})
 }
 
+// decideStep decides for the attempt that there is now: one that comes meanwhile asks
+// anew.
 func (r *remote) decideStep(ctx context.Context, id fsm.JobID, step string, approve bool) error {
-	j, err := r.client.DecideStep(ctx, id, step, approve)
+	j, err := r.client.Job(ctx, id)
+	if err != nil {
+		return err
+	}
+	if len(j.Attempts) == 0 {
+		return fmt.Errorf("decide on step %s: job %s is %s and has no attempt: narwhal why %s says what it waits for", step, id, j.Status, id)
+	}
+	j, err = r.client.DecideStep(ctx, id, j.Attempts[len(j.Attempts)-1].N, step, approve)
 	if err != nil {
 		return err
 	}
@@ -60,13 +69,4 @@ func (r *remote) decideStep(ctx context.Context, id fsm.JobID, step string, appr
 	}
 	r.say("step %s of job %s, %s, is %s", step, j.ID, j.Name, said)
 	return nil
-}
-
-// jobStatus says how a job stands, and what it waits for.
-func jobStatus(j *api.Job) string {
-	text := withCause(j.Status, j.Cause)
-	if len(j.Waiting) > 0 {
-		text += ", step " + j.Waiting[0] + " waits for a person"
-	}
-	return text
 }

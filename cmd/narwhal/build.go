@@ -30,7 +30,12 @@ func buildCommand() *cobra.Command {
 		}
 		b, err := r.client.Build(ctx, id)
 		if err == nil && wait && !b.Status.Terminal() {
-			err = r.client.FollowBuild(ctx, id, func(now api.Build) error { b = now; return nil })
+			people := asker{say: r.say}
+			err = r.client.FollowBuild(ctx, id, func(now api.Build) error {
+				b = now
+				people.tell(b)
+				return nil
+			})
 		}
 		if err != nil {
 			return err
@@ -90,6 +95,9 @@ func showBuild(w io.Writer, b api.Build) {
 	for _, j := range b.Jobs {
 		if j.Reason != "" && j.Reason != b.Reason {
 			showReason(w, j.Name+": "+j.Reason)
+		}
+		for _, line := range asks(&j) {
+			row(w, "decide", line)
 		}
 	}
 }

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -21,6 +20,7 @@ type runOptions struct {
 	job         string   // empty for all
 	inputs      []string // name=value
 	secretFiles []string
+	approve     []string // manual steps, by name
 	executor    string
 	image       string // where the file names none
 	artifacts   string // folder to unpack artifacts into; empty for none
@@ -34,7 +34,9 @@ func runCommand() *cobra.Command {
 		Use: "run [JOB]", Short: "Run narwhal.yml here, on this machine, without a cluster", Args: cobra.MaximumNArgs(1),
 		Long: "Run this directory's narwhal.yml on this machine, with what is not committed, in the same way as a\n" +
 			"cluster does: the same scheduler, runner and containers, in this process. With a JOB, run that one\n" +
-			"and what it needs. Files that .gitignore names are left out. The exit status is 0 if the build\npassed, else 1; 2 if there is no such JOB or input.",
+			"and what it needs, and approve all of their steps; else those that wait for a person are left out,\n" +
+			"with what depends on them, but for what --approve names. Files that .gitignore names are left out.\n" +
+			"The exit status is 0 if the build passed, else 1; 2 if there is no such JOB, step or input.",
 		Example: "  narwhal run                            all jobs, matrices and services included\n" +
 			"  narwhal run test --input level=debug   one job, and those that it needs\n" +
 			"  narwhal run --secret-file .env.ci      secrets, a NAME=value on each line",
@@ -43,6 +45,7 @@ func runCommand() *cobra.Command {
 	f.StringVarP(&o.dir, "directory", "C", ".", "the `folder` of the checkout")
 	f.StringArrayVar(&o.inputs, "input", nil, "an input that the file asks for, as `name=value`; may be given more than once")
 	f.StringArrayVar(&o.secretFiles, "secret-file", nil, "a `file` of secrets, a NAME=value on each line; may be given more than once")
+	f.StringArrayVar(&o.approve, "approve", nil, "let a `step` go on that waits for a person, by its name; may be given more than once")
 	f.StringVar(&o.executor, "executor", "docker", "how steps run: `docker`, or process, which isolates nothing")
 	f.StringVar(&o.image, "default-image", "ubuntu", "the `image` of jobs that name none")
 	f.StringVar(&o.artifacts, "artifacts", "", "unpack what jobs leave into this `folder`, one below it for each job")
@@ -196,7 +199,6 @@ func (l *laptop) adjust() func(*pipeline.Pipeline) error {
 			case j.When.Manual && j.Skip == "":
 				j.Skip = "it waits for a person: run it with `narwhal run " + j.Name + "`"
 			}
-			j.Steps = laptopSteps(j, o.job != "")
 			if r := least(j.Resources, machine); r != j.Resources {
 				l.printer.say("job %s asks for %s, this machine has %s", j.Name, j.Resources, machine)
 				j.Resources = r
@@ -204,27 +206,18 @@ func (l *laptop) adjust() func(*pipeline.Pipeline) error {
 			j.Labels = nil
 			jobs, names = append(jobs, j), append(names, j.Name)
 		}
+		left, err := laptopSteps(jobs, o.job != "", o.approve)
+		if err != nil {
+			l.unknown = err
+			return err
+		}
 		p.Jobs = jobs
 		l.printer.jobs(names)
+		for _, step := range left {
+			l.printer.say("step %s waits for a person, and is left out: run it with `narwhal run --approve %s`", plain(step), plain(fsm.ShellWord(step)))
+		}
 		return nil
 	}
-}
-
-// laptopSteps are a job's steps where nobody else is there to ask: whoever names a job
-// approves them.
-func laptopSteps(j pipeline.Job, named bool) []pipeline.Step {
-	steps := slices.Clone(j.Steps)
-	for i := range steps {
-		s := &steps[i]
-		if !s.When.Manual {
-			continue
-		}
-		s.When.Manual = false
-		if !named && s.Skip == "" {
-			s.Skip = "it waits for a person: run it with `narwhal run " + j.Name + "`"
-		}
-	}
-	return steps
 }
 
 func least(want, have pipeline.Resources) pipeline.Resources {

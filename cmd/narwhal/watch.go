@@ -21,14 +21,11 @@ func (r *remote) watch(ctx context.Context, id fsm.BuildID) (api.Build, error) {
 	group, ctx := errgroup.WithContext(ctx)
 	var last api.Build
 	group.Go(func() error {
-		followed, told := make(map[fsm.JobID]bool), make(map[fsm.JobID]bool)
+		followed, people := make(map[fsm.JobID]bool), asker{say: shared.say}
 		return r.client.FollowBuild(ctx, id, func(b api.Build) error {
 			last = b
+			people.tell(b)
 			for _, j := range b.Jobs {
-				if j.Status == fsm.Held && !told[j.ID] {
-					told[j.ID] = true
-					shared.say("job %s, %s, waits for a person: narwhal approve %s", j.ID, j.Name, j.ID)
-				}
 				if j.Kind != fsm.KindRun || len(j.Attempts) == 0 || followed[j.ID] {
 					continue
 				}

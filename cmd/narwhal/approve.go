@@ -65,6 +65,9 @@ func (r *remote) decideStep(ctx context.Context, id fsm.JobID, step string, appr
 // jobStatus says how a job stands, and what it waits for.
 func jobStatus(j *api.Job) string {
 	text := withCause(j.Status, j.Cause)
+	if j.Allowed && (j.Status == fsm.Failed || j.Status == fsm.Errored) {
+		text += ", allowed"
+	}
 	if len(j.Waiting) > 0 {
 		text += ", step " + j.Waiting[0] + " waits for a person"
 	}

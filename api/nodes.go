@@ -27,7 +27,9 @@ func (s *Server) nodeRoutes(api huma.API) {
 	huma.Register(api, huma.Operation{
 		OperationID: "resume-node", Method: http.MethodPost, Path: prefix + "/nodes/{id}/resume", Tags: []string{"nodes"},
 		Summary: "Give a drained node jobs again", Middlewares: s.placed(redirect),
-	}, func(ctx context.Context, in *NodeInput) (*nodeOutput, error) { return s.setDrain(ctx, in.ID, fsm.DrainNode{}) })
+	}, func(ctx context.Context, in *NodeInput) (*nodeOutput, error) {
+		return s.setDrain(ctx, in.ID, fsm.DrainNode{})
+	})
 	huma.Register(api, huma.Operation{
 		OperationID: "leave", Method: http.MethodPost, Path: prefix + "/leave", Tags: []string{"nodes"},
 		Summary: "Take the node that is asked out of the cluster for good", Middlewares: s.placed(here),

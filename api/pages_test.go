@@ -66,6 +66,42 @@ func TestPages(t *testing.T) {
 	}
 }
 
+// TestPagesSayWhatIsAllowed has jobs end badly that may, and one of a plan in which
+// it may fail only.
+func TestPagesSayWhatIsAllowed(t *testing.T) {
+	w := newWorld(t, nil, "a")
+	id := w.build()
+	p := &pipeline.Pipeline{}
+	for name, errs := range map[string]bool{"new": true, "old": false} {
+		for _, end := range []string{"fails", "errs"} {
+			p.Jobs = append(p.Jobs, pipeline.Job{Name: name + end, Image: "alpine", Steps: []pipeline.Step{{Name: "step"}}, AllowFailure: true, AllowErrors: errs})
+		}
+	}
+	w.assign(job(id, 0), "a")
+	w.finish(job(id, 0), fsm.Outcome{Status: fsm.Passed, Plan: p})
+	want := map[string]bool{"newfails": true, "newerrs": true, "oldfails": true, "olderrs": false}
+	for i, spec := range p.Jobs {
+		status, cause := fsm.Failed, fsm.CauseFailure
+		if strings.HasSuffix(spec.Name, "errs") {
+			status, cause = fsm.Errored, fsm.CauseConfig
+		}
+		j := job(id, uint32(i+1))
+		w.assign(j, "a")
+		w.finish(j, fsm.Outcome{Status: status, Cause: cause})
+		var got api.Job
+		w.nodes["a"].call("GET", "/api/v1/jobs/"+j.String(), "").want(200).into(&got)
+		if got.Allowed != want[spec.Name] {
+			t.Errorf("%s has ended %s, allowed: %v", spec.Name, got.Status, got.Allowed)
+		}
+	}
+	page := w.nodes["a"].bare("GET", "/builds/1", "", "Cookie", w.nodes["a"].browser()).want(200).body
+	for text, n := range map[string]int{"failed (failure), allowed<": 2, "errored (config), allowed<": 1, ", allowed": 3} {
+		if got := strings.Count(page, text); got != n {
+			t.Errorf("the page has %q %d times, want %d:\n%s", text, got, n, page)
+		}
+	}
+}
+
 func TestPagesOfManyBuilds(t *testing.T) {
 	w := newWorld(t, nil, "a")
 	for range 51 {

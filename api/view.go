@@ -53,7 +53,7 @@ type Job struct {
 	ApprovedBy string              `json:"approved_by,omitempty"`
 	Of         string              `json:"of,omitempty" doc:"Its name in the file, where a matrix made several of it"`
 	Matrix     map[string]string   `json:"matrix,omitempty"`
-	Allowed    bool                `json:"allow_failure,omitempty" doc:"It may fail: the build goes on"`
+	Allowed    bool                `json:"allow_failure,omitempty" doc:"That it fails or errors is allowed: the build goes on"`
 	Group      string              `json:"group,omitempty" doc:"Its concurrency group"`
 	Waiting    []string            `json:"waiting,omitempty" doc:"Steps that wait for a person, and on which nobody has decided"`
 	Attempts   []Attempt           `json:"attempts,omitempty"`
@@ -133,7 +133,8 @@ func jobView(s *fsm.State, j *fsm.Job) Job {
 	if spec := j.Spec; spec != nil {
 		resources := spec.Resources
 		v.Image, v.Labels, v.Resources, v.Needs = spec.Image, spec.Labels, &resources, spec.Needs
-		v.Of, v.Matrix, v.Allowed = spec.Of, spec.Matrix, spec.AllowFailure
+		v.Of, v.Matrix = spec.Of, spec.Matrix
+		v.Allowed = spec.AllowFailure && (j.Status != fsm.Errored || j.Allowed())
 		if spec.Concurrency != nil {
 			v.Group = spec.Concurrency.Group
 		}

@@ -284,11 +284,15 @@ func allowFailure(t *testing.T, l *lab.Lab, _ engine) {
 	b := build(t, c, inBusybox+`
 jobs:
   may: {allow_failure: true, steps: [{command: exit 4}]}
-  next: {needs: [may], steps: [{name: lint, command: exit 5, allow_failure: true}, {command: echo on}]}
+  gone: {allow_failure: true, image: "127.0.0.1:1/gone:1", retry: {max: 0, when: [image_pull]}, steps: [{command: exit 0}]}
+  next: {needs: [may, gone], steps: [{name: lint, command: exit 5, allow_failure: true}, {command: echo on}]}
 `)
 	wantStatus(t, b, fsm.Passed)
 	if j := job(t, b, "may"); j.Status != fsm.Failed || !j.Allowed {
 		t.Errorf("may: %s", outline(b))
+	}
+	if j := job(t, b, "gone"); j.Status != fsm.Errored || j.Cause != fsm.CauseImagePull || !j.Allowed || len(j.Attempts) != 1 {
+		t.Errorf("gone: %s", outline(b))
 	}
 	if j := job(t, b, "next"); j.Status != fsm.Passed || !j.Attempts[0].Steps[0].Allowed {
 		t.Errorf("next: %s", outline(b))

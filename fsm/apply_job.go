@@ -54,9 +54,20 @@ func (tx *txn) assignJob(c *AssignJob) error {
 }
 
 // Counts reports whether a job that has ended may be taken as passed by those
-// that need it, and by its build.
-func (j *Job) Counts() bool {
-	return j.Status == Passed || j.Status == Failed && j.Spec != nil && j.Spec.AllowFailure
+// that need it, and by its build. What was canceled or rejected never is.
+func (j *Job) Counts() bool { return j.Status == Passed || j.Allowed() }
+
+// Allowed reports whether a job has ended badly, and may. What its plan says
+// decides: nodes of all versions that can read it decide alike.
+func (j *Job) Allowed() bool {
+	switch {
+	case j.Spec == nil:
+		return false
+	case j.Status == Failed:
+		return j.Spec.AllowFailure
+	default:
+		return j.Status == Errored && j.Spec.AllowFailure && j.Spec.AllowErrors
+	}
 }
 
 // Request is what the job reserves on its node. A plan reserves nothing: it is

@@ -14,7 +14,9 @@ func TestNewerEntryIsRefused(t *testing.T) {
 	newer := map[string]any{
 		"unknown command": []any{1, []any{map[int]any{1: time.Now().Format(time.RFC3339), 99: map[string]any{}}}},
 		"unknown field":   []any{1, []any{map[int]any{1: time.Now().Format(time.RFC3339), 7: map[string]any{"build": 1, "why": "x"}}}},
-		"version":         []any{2, []any{}},
+		"unknown in a plan": []any{1, []any{map[int]any{1: time.Now().Format(time.RFC3339), 5: map[string]any{"outcome": map[string]any{
+			"plan": map[string]any{"jobs": []any{map[string]any{"name": "a", "allow_all": true}}}}}}}},
+		"version": []any{2, []any{}},
 	}
 	for name, entry := range newer {
 		data, err := cbor.Marshal(entry)

@@ -30,8 +30,8 @@
 //	   │ left out, or a need was; nothing failed for an on_failure
 //	   └─────────────────────────────────────────────────────────────────────▶ Skipped
 //
-// A job that failed and may (allow_failure) counts as passed, for the jobs that
-// need it and for its build.
+// A job that failed or errored and may (allow_failure) counts as passed, for the
+// jobs that need it and for its build. Plans of older versions let it fail only.
 //
 // A build is Queued until its plan is placed, Running until its last job has
 // ended, and then never changes again.

@@ -169,8 +169,8 @@ func trait(j *pipeline.Job, text string) {
 		}
 	case "on_failure", "always":
 		j.When.On = pipeline.RunOn(name)
-	case "allow":
-		j.AllowFailure = true
+	case "allow": // allow=failure is what plans of older versions say
+		j.AllowFailure, j.AllowErrors = true, value == ""
 	case "group": // group=NAME/LIMIT[/cancel][/build]
 		j.Concurrency = &pipeline.Concurrency{Group: parts[0]}
 		_, _ = fmt.Sscan(parts[1], &j.Concurrency.Limit)

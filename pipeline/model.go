@@ -45,6 +45,10 @@ type Job struct {
 	Cache        []Cache      `json:"cache,omitempty"`
 	Artifacts    *Artifacts   `json:"artifacts,omitempty"`
 	AllowFailure bool         `json:"allow_failure,omitempty"`
+	// AllowErrors goes with AllowFailure: what could not be run, or not to its end, may
+	// be so too. Plans of the versions before it don't have it and stay what they were;
+	// a version that doesn't know it stops at it, instead of deciding otherwise.
+	AllowErrors bool `json:"allow_errors,omitempty"`
 	// Steps run in this order, but for those that are Parallel. There is at least one.
 	Steps []Step `json:"steps,omitempty"`
 }

@@ -228,6 +228,29 @@ jobs:
 	}
 }
 
+// TestAllowedErrors has every plan say, for the state, that an allowed job may be
+// one that could not be run.
+func TestAllowedErrors(t *testing.T) {
+	p, err := plan("", []byte(`
+jobs:
+  may: {allow_failure: true, steps: [{command: a}]}
+  some: {matrix: {x: [true, false]}, allow_failure: "${matrix.x}", steps: [{command: b}]}
+  must: {steps: [{command: c, allow_failure: true}]}
+`), Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := map[string]bool{"may": true, "some (true)": true, "some (false)": false, "must": false}
+	for _, j := range p.Jobs {
+		if w, ok := want[j.Name]; !ok || j.AllowErrors != w || j.AllowFailure != w {
+			t.Errorf("%s: allow_failure %v, allow_errors %v, want %v", j.Name, j.AllowFailure, j.AllowErrors, w)
+		}
+	}
+	if len(p.Jobs) != len(want) {
+		t.Errorf("%d jobs, want %d", len(p.Jobs), len(want))
+	}
+}
+
 func TestJSONRoundTrip(t *testing.T) {
 	p, err := plan("", []byte(`
 name: api

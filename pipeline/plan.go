@@ -167,6 +167,7 @@ func (r *reader) filled(job *Job, f *File, b *body, facts *Facts) {
 	}
 	if b.allow != nil {
 		r.boolean(&job.AllowFailure, b.allow.value, "allow_failure")
+		job.AllowErrors = job.AllowFailure
 	}
 	job.Env = r.jobEnv(r.scope, b.entry.at)
 	if b.steps.value != nil {

@@ -42,7 +42,7 @@ var (
 		{"needs", texts, "Jobs that must have passed before."},
 		{"steps", &shape{kind: isList, of: object(inStep), some: true}, "Commands, one after the other."},
 		{"matrix", object(inMatrix), "Lists of values: one job for each combination."},
-		{"allow_failure", boolean, "A failure doesn't fail the build."},
+		{"allow_failure", boolean, "That it fails, or can't be run, doesn't fail the build."},
 	}, settings)}
 	inStep = &place{id: "step", where: "in a step", one: [][]string{{"command", "commands"}}, fields: []field{
 		{"name", text, "What people see."},

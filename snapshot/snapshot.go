@@ -27,9 +27,11 @@ const (
 	version = 1
 	// maxHeader bounds the header, bytes: keys and certificates are a few KiB.
 	maxHeader = 1 << 20
-	// workFactor is scrypt's log2(N): a second and 256 MiB for each guess, and for us.
-	workFactor = 18
 )
+
+// workFactor is scrypt's log2(N): a second and 256 MiB for each guess, and for us. Tests
+// lower it.
+var workFactor = 18
 
 // Shortest is how long a passphrase must be, bytes. The file holds every key of the
 // cluster and may lie anywhere: what can be guessed protects nothing.

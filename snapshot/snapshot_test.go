@@ -4,10 +4,16 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"os"
 	"strings"
 	"testing"
 	"time"
 )
+
+func TestMain(m *testing.M) {
+	workFactor = 10
+	os.Exit(m.Run())
+}
 
 const phrase = "correct horse battery"
 

@@ -169,6 +169,23 @@ func TestSatelliteGoesAway(t *testing.T) {
 	}
 }
 
+func TestErrorOfAStepIsAllowed(t *testing.T) {
+	j := newJob(t, "echo $PPID; sleep 600", "echo goes on")
+	child := j.withSatellite()
+	j.task.Steps[0].Satellite, j.task.Steps[0].AllowFailure = "sat", true
+	killed := make(chan struct{})
+	go func() {
+		defer close(killed)
+		j.until(t.Context(), strconv.Itoa(child.Process.Pid))
+		_ = child.Process.Kill()
+	}()
+	o := j.run(t.Context())
+	<-killed
+	if expect(t, o, fsm.Passed, "", 0, ""); statuses(o) != "errored! passed" || !strings.HasSuffix(j.printed(), "1 goes on\n") {
+		t.Errorf("steps %s, printed %q", statuses(o), j.printed())
+	}
+}
+
 func TestSatelliteThatNeverComes(t *testing.T) {
 	j := newJob(t, "echo not", "echo neither")
 	j.task.Steps[1].Satellite = "sat"

@@ -11,6 +11,9 @@ import (
 // jobStatus says how a job stands, and what it waits for.
 func jobStatus(j *api.Job) string {
 	text := withCause(j.Status, j.Cause)
+	if j.Allowed && (j.Status == fsm.Failed || j.Status == fsm.Errored) {
+		text += ", allowed"
+	}
 	switch n := len(j.Waiting); {
 	case n == 1:
 		text += ", step " + j.Waiting[0] + " waits for a person"

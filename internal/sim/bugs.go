@@ -32,7 +32,7 @@ type Bugs struct {
 	GroupsUnbounded     bool // a concurrency group's limit is not kept
 	ReplacesNobody      bool // cancel_in_progress is not kept
 	HeldForNobody       bool // a manual job is not held
-	AllowedCounts       bool // a failure that is allowed fails the build
+	AllowedCounts       bool // a failure or error that is allowed fails the build
 	SchedulesRepeat     bool // that a time of the clock was dealt with is not noticed
 	NothingExpires      bool // a job that hangs is waited for
 	TimeoutsByWallClock bool
@@ -140,4 +140,5 @@ func (b *Bugs) rewriteFormat(j *pipeline.Job) {
 	}
 	j.When.Manual = j.When.Manual && !b.HeldForNobody
 	j.AllowFailure = j.AllowFailure && !b.AllowedCounts
+	j.AllowErrors = j.AllowErrors && !b.AllowedCounts
 }

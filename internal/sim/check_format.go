@@ -165,13 +165,13 @@ func (c *check) unfired() string {
 
 // verdict holds a build's status against what its jobs came to.
 func (c *check) verdict(b *fsm.Build) {
-	if b.Status != fsm.Failed {
+	if b.Status != fsm.Failed && b.Status != fsm.Errored {
 		return
 	}
 	for j := range c.newest.Jobs(b.ID) {
-		if spec := c.planned(j.ID); j.Status == fsm.Failed && (spec == nil || !spec.AllowFailure) {
+		if spec := c.planned(j.ID); j.Status == b.Status && (spec == nil || !spec.AllowFailure) {
 			return
 		}
 	}
-	c.w.fail("build %d failed, and all that failed in it may", b.ID)
+	c.w.fail("build %d %s, and all that %s in it may", b.ID, b.Status, b.Status)
 }

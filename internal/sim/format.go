@@ -34,7 +34,7 @@ func dress(rng *rand.Rand, j *pipeline.Job) {
 	case 0:
 		j.When.Manual = true
 	case 1:
-		j.AllowFailure = true
+		j.AllowFailure, j.AllowErrors = true, true
 	case 2:
 		j.Retry = &pipeline.Retry{Max: 1 + rng.IntN(2), Backoff: time.Duration(rng.IntN(3)) * time.Second}
 	case 3:

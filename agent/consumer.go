@@ -23,19 +23,21 @@ const (
 // only while this node leads; that two of them run for a moment is harmless: the
 // queue feeds one at a time, and the log knows a commit's key.
 type Consumer struct {
-	broker   Broker
-	names    topology
-	proposer Proposer
-	log      *slog.Logger
+	broker    Broker
+	names     topology
+	proposer  Proposer
+	overtaken Overtaken
+	log       *slog.Logger
 }
 
-// NewConsumer makes a consumer; it connects in Run.
-func NewConsumer(broker Broker, proposer Proposer, log *slog.Logger) (*Consumer, error) {
+// NewConsumer makes a consumer; it connects in Run. overtaken asks the state that the
+// proposer changes.
+func NewConsumer(broker Broker, proposer Proposer, overtaken Overtaken, log *slog.Logger) (*Consumer, error) {
 	if err := broker.Validate(); err != nil {
 		return nil, err
 	}
 	broker = broker.withDefaults()
-	return &Consumer{broker: broker, names: broker.topology(), proposer: proposer, log: log}, nil
+	return &Consumer{broker: broker, names: broker.topology(), proposer: proposer, overtaken: overtaken, log: log}, nil
 }
 
 // Run consumes until ctx ends, and then returns nil; what has not been proposed
@@ -131,7 +133,7 @@ func (c *Consumer) take(ctx context.Context, ch *amqp.Channel, batch []amqp.Deli
 			return err
 		}
 	}
-	return fmt.Errorf("propose %d of %d commits: %w", len(failed), len(batch), failed[0])
+	return fmt.Errorf("propose %d of %d messages: %w", len(failed), len(batch), failed[0])
 }
 
 // ackAll acknowledges a batch of which nothing failed, in one frame. That frame
@@ -153,7 +155,26 @@ func (c *Consumer) ack(ch *amqp.Channel, tag uint64, multiple bool) error {
 	return nil
 }
 
-// propose returns nil once the log holds the delivery's commit. It does not give
+// enter has the log hold what a message brings.
+func (c *Consumer) enter(ctx context.Context, m *message, log *slog.Logger) error {
+	if m.Deleted != nil {
+		dropped, err := forget(ctx, c.proposer, c.overtaken, *m.Deleted)
+		if err == nil {
+			log.Info("deletion of a branch taken from RabbitMQ", "branch", m.Deleted.Branch, "overtaken", !dropped)
+		}
+		return err
+	}
+	result, err := c.proposer.Propose(ctx, addBuild(m.Commit))
+	if err == nil {
+		err = result.Err
+	}
+	if err == nil {
+		log.Info("commit taken from RabbitMQ", "build", result.Build, "known", result.Known)
+	}
+	return err
+}
+
+// propose returns nil once the log holds what the delivery brings. It does not give
 // up before ctx ends or this node is known not to lead: giving the message back
 // would only count as one of its deliveries, and the next one would fail alike.
 func (c *Consumer) propose(ctx context.Context, d *amqp.Delivery) error {
@@ -161,22 +182,18 @@ func (c *Consumer) propose(ctx context.Context, d *amqp.Delivery) error {
 	if err != nil {
 		return err
 	}
-	log := c.log.With("key", m.Commit.Key(), "repo", m.Commit.Repo, "delivery", m.Delivery)
+	log := c.log.With("key", m.key(), "repo", m.repo(), "delivery", m.Delivery, "redelivered", d.Redelivered)
 	for wait := proposeBackoff; ; wait = min(2*wait, proposeLongest) {
-		result, err := c.proposer.Propose(ctx, addBuild(m.Commit))
-		if err == nil {
-			err = result.Err
-		}
+		err := c.enter(ctx, &m, log)
 		switch {
 		case err == nil:
-			log.Info("commit taken from RabbitMQ", "build", result.Build, "known", result.Known, "redelivered", d.Redelivered)
 			return nil
 		case errors.Is(err, fsm.ErrInvalid):
 			return fmt.Errorf("%w: %w", ErrBadMessage, err)
 		case errors.Is(err, ErrNotLeader) || ctx.Err() != nil:
 			return err
 		}
-		log.Warn("commit not taken yet", "error", err, "retry_in", wait)
+		log.Warn("message not taken yet", "error", err, "retry_in", wait)
 		select {
 		case <-ctx.Done():
 			return ctx.Err()

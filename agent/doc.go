@@ -1,11 +1,11 @@
-// Package agent is the forge side: it hears of commits, hands them to the queue,
-// takes them from the queue into the replicated log, and tells the world outside
-// what became of them.
+// Package agent is the forge side: it hears of commits and of branches' ends, hands
+// them to the queue, takes them from the queue into the replicated log, and tells
+// the world outside what became of them.
 //
-// It owns the webhooks (Hooks), what a commit from outside may look like
-// (CheckCommit), the RabbitMQ topology (Broker), and the roads over it: Publisher
-// on every node, Consumer and Events on the leader alone. It does not own the
-// replicated state: it proposes through a Proposer that cmd passes in.
+// It owns the webhooks (Hooks), what a commit or deletion from outside may look
+// like (CheckCommit, CheckDeletion), the RabbitMQ topology (Broker), and the roads
+// over it: Publisher on every node, Consumer and Events on the leader alone. It does
+// not own the replicated state: it proposes through a Proposer that cmd passes in.
 //
 // Invariants:
 //
@@ -14,7 +14,8 @@
 //     confirmed, and routed, by RabbitMQ.
 //   - A message is acknowledged only after the log holds its commit. Whatever
 //     dies in between, it is delivered again, and fsm.Commit.Key makes it build
-//     once.
+//     once. A deletion that comes again, once its branch was pushed anew, drops
+//     nothing.
 //   - The key that signs for one repository signs for no other.
 //
 // Start reading at Hooks (hooks.go), then Queue (queue.go), Publisher

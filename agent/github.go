@@ -57,8 +57,11 @@ func (h *Hooks) fromGitHub(r *http.Request, body []byte) (verdict, error) {
 	if v.ignored != "" {
 		return v, nil
 	}
-	if v.commit.Repo != repo {
+	if v.repo() != repo {
 		return verdict{}, refuse(http.StatusBadRequest, "the body names more than one repository")
+	}
+	if v.deleted != nil { // nothing is fetched for it
+		return v, nil
 	}
 	return v, h.checkGitHubURL(v.commit)
 }
@@ -87,6 +90,9 @@ func namedRepo(text []byte) string {
 func fromPush(e *github.PushEvent) verdict {
 	sha := e.GetAfter()
 	if e.GetDeleted() || sha != "" && strings.Trim(sha, "0") == "" {
+		if branch, ok := strings.CutPrefix(e.GetRef(), "refs/heads/"); ok {
+			return verdict{deleted: &Deletion{Repo: e.GetRepo().GetFullName(), Branch: branch, Head: known(e.GetBefore())}}
+		}
 		return verdict{ignored: "the push deleted " + line(e.GetRef(), maxRef)}
 	}
 	head := e.GetHeadCommit()

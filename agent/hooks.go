@@ -32,7 +32,7 @@ type Hooks struct {
 	mux    *http.ServeMux
 }
 
-// NewHooks makes the handler. Every commit that it accepts goes to queue.
+// NewHooks makes the handler. Every commit and deletion that it accepts goes to queue.
 func NewHooks(config Config, queue Queue, log *slog.Logger) (*Hooks, error) {
 	if err := config.Validate(); err != nil {
 		return nil, fmt.Errorf("configure webhooks: %w", err)
@@ -46,10 +46,30 @@ func NewHooks(config Config, queue Queue, log *slog.Logger) (*Hooks, error) {
 // ServeHTTP implements http.Handler.
 func (h *Hooks) ServeHTTP(w http.ResponseWriter, r *http.Request) { h.mux.ServeHTTP(w, r) }
 
-// verdict is what a request came to: a commit to build, or why there is none.
+// verdict is what a request came to: a commit to build, a branch that is there no
+// more, or why there is neither.
 type verdict struct {
 	commit  fsm.Commit
+	deleted *Deletion
 	ignored string
+}
+
+func (v *verdict) repo() string {
+	if v.deleted != nil {
+		return v.deleted.Repo
+	}
+	return v.commit.Repo
+}
+
+func (v *verdict) check(protocols []string) error {
+	switch {
+	case v.ignored != "":
+		return nil
+	case v.deleted != nil:
+		return CheckDeletion(*v.deleted)
+	default:
+		return CheckCommit(v.commit, protocols)
+	}
 }
 
 // refusal is an answer that is not 2xx.
@@ -71,27 +91,42 @@ func (h *Hooks) serve(read func(*http.Request, []byte) (verdict, error)) http.Ha
 		delivery := deliveryID(r)
 		log := h.log.With("path", r.URL.Path, "event", line(github.WebHookType(r), 40), "delivery", delivery)
 		v, err := h.read(w, r, read)
-		if err == nil && v.ignored == "" {
-			err = CheckCommit(v.commit, h.config.Protocols)
+		if err == nil {
+			err = v.check(h.config.Protocols)
 		}
-		if err != nil {
+		switch {
+		case err != nil:
 			h.answerError(w, log, err)
-			return
-		}
-		if v.ignored != "" {
+		case v.ignored != "":
 			log.Info("webhook ignored", "reason", v.ignored)
 			writeJSON(w, http.StatusOK, answer{Status: "ignored", Reason: v.ignored})
-			return
+		case v.deleted != nil:
+			h.forget(w, r, log, *v.deleted, delivery)
+		default:
+			h.publish(w, r, log, v.commit, delivery)
 		}
-		key := v.commit.Key()
-		receipt, err := h.queue.Publish(r.Context(), v.commit, delivery)
-		if err != nil {
-			h.answerError(w, log.With("key", key, "repo", v.commit.Repo), err)
-			return
-		}
-		log.Info("commit accepted", "key", key, "repo", v.commit.Repo, "sha", v.commit.SHA, "ref", v.commit.Ref, "build", receipt.Build, "known", receipt.Known)
-		writeJSON(w, http.StatusAccepted, answer{Status: "accepted", Key: key, Build: receipt.Build, Known: receipt.Known})
 	}
+}
+
+func (h *Hooks) publish(w http.ResponseWriter, r *http.Request, log *slog.Logger, c fsm.Commit, delivery string) {
+	key := c.Key()
+	receipt, err := h.queue.Publish(r.Context(), c, delivery)
+	if err != nil {
+		h.answerError(w, log.With("key", key, "repo", c.Repo), err)
+		return
+	}
+	log.Info("commit accepted", "key", key, "repo", c.Repo, "sha", c.SHA, "ref", c.Ref, "build", receipt.Build, "known", receipt.Known)
+	writeJSON(w, http.StatusAccepted, answer{Status: "accepted", Key: key, Build: receipt.Build, Known: receipt.Known})
+}
+
+func (h *Hooks) forget(w http.ResponseWriter, r *http.Request, log *slog.Logger, d Deletion, delivery string) {
+	log = log.With("key", d.Key(), "repo", d.Repo, "branch", d.Branch)
+	if err := h.queue.Forget(r.Context(), d, delivery); err != nil {
+		h.answerError(w, log, err)
+		return
+	}
+	log.Info("deletion accepted")
+	writeJSON(w, http.StatusAccepted, answer{Status: "accepted", Key: d.Key(), Reason: "the push deleted branch " + d.Branch})
 }
 
 func (h *Hooks) read(w http.ResponseWriter, r *http.Request, read func(*http.Request, []byte) (verdict, error)) (verdict, error) {
@@ -194,7 +229,7 @@ type problem struct {
 }
 
 func (h *Hooks) answerError(w http.ResponseWriter, log *slog.Logger, err error) {
-	status, detail := http.StatusServiceUnavailable, "the commit was not accepted; send it again later"
+	status, detail := http.StatusServiceUnavailable, "the webhook was not accepted; send it again later"
 	var refused *refusal
 	switch {
 	case errors.As(err, &refused):
@@ -204,7 +239,7 @@ func (h *Hooks) answerError(w http.ResponseWriter, log *slog.Logger, err error) 
 	}
 	if status == http.StatusServiceUnavailable {
 		// The cause may name hosts; it is for the log only.
-		log.Error("commit not accepted", "error", err)
+		log.Error("webhook not accepted", "error", err)
 		w.Header().Set("Retry-After", retryAfter)
 	} else {
 		log.Warn("webhook refused", "status", status, "error", err)

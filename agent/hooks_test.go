@@ -38,6 +38,7 @@ func testConfig() Config {
 // recorder is a queue that keeps what it is given.
 type recorder struct {
 	commits []fsm.Commit
+	deleted []Deletion
 	err     error
 }
 
@@ -47,6 +48,13 @@ func (q *recorder) Publish(_ context.Context, c fsm.Commit, _ string) (Receipt, 
 	}
 	q.commits = append(q.commits, c)
 	return Receipt{Build: fsm.BuildID(len(q.commits))}, nil
+}
+
+func (q *recorder) Forget(_ context.Context, d Deletion, _ string) error {
+	if q.err == nil {
+		q.deleted = append(q.deleted, d)
+	}
+	return q.err
 }
 
 func testdata(t testing.TB, name string) string {
@@ -118,7 +126,6 @@ func TestGitHubEvents(t *testing.T) {
 	}{
 		{"push_branch", "push", &pushed, ""},
 		{"push_tag_annotated", "push", &tagged, ""},
-		{"push_branch_deleted", "push", nil, "deleted refs/heads/old"},
 		{"push_notes", "push", nil, "neither a branch nor a tag"},
 		{"pull_request_opened", "pull_request", &asked, ""},
 		{"pull_request_fork_synchronize", "pull_request", &forked, ""},
@@ -223,6 +230,44 @@ func TestSignatures(t *testing.T) {
 	}
 }
 
+func TestDeletions(t *testing.T) {
+	body := testdata(t, "push_branch_deleted")
+	const head = "0a1b2c3d4e5f60718293a4b5c6d7e8f900112233"
+	tests := []struct {
+		name, old, new string
+		secret         string
+		status         int
+		want           *Deletion
+	}{
+		{"a branch", "", "", acmeSecret, 202, &Deletion{"acme/api", "old", head}},
+		{"a branch with parts", "heads/old", "heads/team/old", acmeSecret, 202, &Deletion{"acme/api", "team/old", head}},
+		{"known by its zeros", `"deleted": true`, `"deleted": false`, acmeSecret, 202, &Deletion{"acme/api", "old", head}},
+		{"nothing is known of its head", head, strings.Repeat("0", 40), acmeSecret, 202, &Deletion{Repo: "acme/api", Branch: "old"}},
+		{"a tag", "refs/heads/old", "refs/tags/old", acmeSecret, 200, nil},
+		{"another's secret", "", "", otherSecret, 403, nil},
+		{"another repository beside it", "{", `{"Repository": {"full_name": "other/api"},`, otherSecret, 403, nil},
+		{"an option", "heads/old", "heads/--all", acmeSecret, 422, nil},
+		{"a line break", "heads/old", `heads/a\nb`, acmeSecret, 422, nil},
+		{"no name", "heads/old", "heads/", acmeSecret, 422, nil},
+		{"a head that is none", head, "HEAD", acmeSecret, 422, nil},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			var q recorder
+			body := strings.Replace(body, tt.old, tt.new, 1)
+			status, said, _ := post(t, testConfig(), &q, delivery("push", body, tt.secret))
+			if status != tt.status || len(q.commits) > 0 || (tt.want != nil) != (len(q.deleted) == 1) || tt.want != nil && q.deleted[0] != *tt.want {
+				t.Errorf("answered %d %s, queued %+v and %+v; want %d, %+v", status, said, q.deleted, q.commits, tt.status, tt.want)
+			}
+		})
+	}
+	q := recorder{err: fmt.Errorf("%w: dial amqp.internal: refused", ErrUnavailable)}
+	status, said, header := post(t, testConfig(), &q, delivery("push", body, acmeSecret))
+	if status != http.StatusServiceUnavailable || header.Get("Retry-After") == "" || strings.Contains(said, "amqp.internal") {
+		t.Errorf("a deletion that can't be queued is answered %d %s", status, said)
+	}
+}
+
 // TestOneSecretSignsForItsRepositoryOnly sends a body that names two
 // repositories: one to choose the secret by, one to build.
 func TestOneSecretSignsForItsRepositoryOnly(t *testing.T) {
@@ -243,7 +288,7 @@ func TestOneSecretSignsForItsRepositoryOnly(t *testing.T) {
 
 func TestReplayBuildsOnce(t *testing.T) {
 	log := newFakeLog()
-	q := LogQueue{Proposer: log}
+	q := LogQueue{log, log.overtaken}
 	var answers [3]answer
 	// A replay of somebody who listened, and the forge's own redelivery under a new
 	// ID: neither needs a new signature.

@@ -11,6 +11,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/codepr/narwhal/fsm"
+	"github.com/codepr/narwhal/pipeline"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -50,6 +51,50 @@ func (l *fakeLog) Propose(ctx context.Context, cmd fsm.Command) (fsm.Result, err
 	close(l.changed)
 	l.changed = make(chan struct{})
 	return results[0], nil
+}
+
+// plan has a commit built and planned, by a file with a schedule for its branch.
+func (l *fakeLog) plan(t *testing.T, c fsm.Commit) {
+	t.Helper()
+	must := func(cmd fsm.Command) fsm.Result {
+		t.Helper()
+		cmd.At = time.Date(2026, 1, 2, 3, 0, 0, 0, time.UTC)
+		result, err := l.Propose(t.Context(), cmd)
+		if err != nil || result.Err != nil {
+			t.Fatal(err, result.Err)
+		}
+		return result
+	}
+	must(fsm.Command{UpsertNode: &fsm.UpsertNode{Node: fsm.Node{ID: "n1", Incarnation: 1}}})
+	job := fsm.JobID{Build: must(addBuild(c)).Build}
+	must(fsm.Command{AssignJob: &fsm.AssignJob{Job: job, N: 1, Node: "n1", Incarnation: 1}})
+	j, _ := l.now().Job(job)
+	a, _ := j.Current()
+	must(fsm.Command{FinishAttempt: &fsm.FinishAttempt{
+		Ref: fsm.AttemptRef{Job: job, N: 1, Token: a.Token},
+		Outcome: fsm.Outcome{Status: fsm.Passed, Plan: &pipeline.Pipeline{
+			Jobs:      []pipeline.Job{{Name: "a", Steps: []pipeline.Step{{Name: "s"}}}},
+			Schedules: []pipeline.Schedule{{Cron: "0 3 * * *", Timezone: "UTC", Branch: c.Branch()}},
+		}},
+	}})
+}
+
+// scheduled are the branches that have schedules.
+func (l *fakeLog) scheduled() (branches []string) {
+	for s := range l.now().Schedules() {
+		branches = append(branches, s.Branch)
+	}
+	return branches
+}
+
+func (l *fakeLog) now() *fsm.State {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.state
+}
+
+func (l *fakeLog) overtaken(d Deletion) bool {
+	return l.now().Overtaken(d.Repo, d.Branch, d.Head)
 }
 
 func (l *fakeLog) setFault(f func(fsm.Command) error) {

@@ -2,31 +2,69 @@ package agent
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 
 	"github.com/codepr/narwhal/fsm"
 )
 
-// messageVersion changes when a message of the commit queue can't be read by the
-// version before. A field more is no such change: readers pass over what they
-// don't know.
-const messageVersion = 1
+// A message's version changes when it can't be read by the narwhal before. A field
+// more is no such change: readers pass over what they don't know.
+const (
+	commitVersion = 1
+	// deletionVersion has whoever only knows of commits dead-letter a deletion.
+	deletionVersion = 2
+)
 
-// message is what travels through the commit queue. Its MessageId is the commit's
-// key.
+// message is what travels through the commit queue: a commit or a deletion. Its
+// MessageId is that one's key.
 type message struct {
 	Version  int        `json:"v"`
-	Commit   fsm.Commit `json:"commit"`
+	Commit   fsm.Commit `json:"commit,omitzero"`
+	Deleted  *Deletion  `json:"deleted,omitempty"`
 	Delivery string     `json:"delivery,omitempty"` // the forge's, for the logs
 }
 
-func encodeMessage(c fsm.Commit, delivery string) ([]byte, error) {
-	body, err := json.Marshal(message{Version: messageVersion, Commit: c, Delivery: delivery})
+func (m *message) key() string {
+	if m.Deleted != nil {
+		return m.Deleted.Key()
+	}
+	return m.Commit.Key()
+}
+
+func (m *message) repo() string {
+	if m.Deleted != nil {
+		return m.Deleted.Repo
+	}
+	return m.Commit.Repo
+}
+
+func (m *message) encode() ([]byte, error) {
+	body, err := json.Marshal(m)
 	if err != nil {
-		return nil, fmt.Errorf("encode commit %s: %w", c.Key(), err)
+		return nil, fmt.Errorf("encode message %s: %w", m.key(), err)
 	}
 	return body, nil
 }
+
+// check also takes away what the version doesn't know.
+func (m *message) check() error {
+	switch m.Version {
+	case commitVersion:
+		m.Deleted = nil
+		return CheckCommit(m.Commit, nil)
+	case deletionVersion:
+		if m.Deleted == nil {
+			return errNothing
+		}
+		m.Commit = fsm.Commit{}
+		return CheckDeletion(*m.Deleted)
+	default:
+		return fmt.Errorf("version %d, this node reads up to %d: upgrade this node or the agent", m.Version, deletionVersion)
+	}
+}
+
+var errNothing = errors.New("it is about no commit and no deletion")
 
 // decodeMessage reads and checks a message: who may write to the broker may not
 // be trusted further than a forge. The error wraps ErrBadMessage.
@@ -38,10 +76,7 @@ func decodeMessage(body []byte) (message, error) {
 	if err := json.Unmarshal(body, &m); err != nil {
 		return m, fmt.Errorf("%w: %w", ErrBadMessage, err)
 	}
-	if m.Version != messageVersion {
-		return m, fmt.Errorf("%w: version %d, this node reads %d: upgrade this node or the agent", ErrBadMessage, m.Version, messageVersion)
-	}
-	if err := CheckCommit(m.Commit, nil); err != nil {
+	if err := m.check(); err != nil {
 		return m, fmt.Errorf("%w: %w", ErrBadMessage, err)
 	}
 	if checkText("delivery", m.Delivery, 128) != nil {

@@ -50,20 +50,29 @@ func (p *Publisher) Connected() bool { return p.up.Load() }
 // Publish implements Queue: nil says that the broker has confirmed the commit and
 // has put it into the queue.
 func (p *Publisher) Publish(ctx context.Context, c fsm.Commit, delivery string) (Receipt, error) {
-	body, err := encodeMessage(c, delivery)
+	return Receipt{}, p.queue(ctx, "commit", &message{Version: commitVersion, Commit: c, Delivery: delivery})
+}
+
+// Forget implements Queue: as Publish.
+func (p *Publisher) Forget(ctx context.Context, d Deletion, delivery string) error {
+	return p.queue(ctx, "deletion", &message{Version: deletionVersion, Deleted: &d, Delivery: delivery})
+}
+
+func (p *Publisher) queue(ctx context.Context, kind string, m *message) error {
+	body, err := m.encode()
 	if err != nil {
-		return Receipt{}, err
+		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, p.broker.PublishTimeout)
 	defer cancel()
-	req := newRequest(p.names.ingest, commitKey+"."+escapeKey(c.Repo), true, amqp.Publishing{
-		DeliveryMode: amqp.Persistent, MessageId: c.Key(), Type: "commit", AppId: "narwhal",
+	req := newRequest(p.names.ingest, commitKey+"."+escapeKey(m.repo()), true, amqp.Publishing{
+		DeliveryMode: amqp.Persistent, MessageId: m.key(), Type: kind, AppId: "narwhal",
 		ContentType: "application/json", Timestamp: time.Now(), Body: body,
 	})
 	if err := p.do(ctx, req); err != nil {
-		return Receipt{}, fmt.Errorf("publish commit %s: %w", c.Key(), err)
+		return fmt.Errorf("publish %s %s: %w", kind, m.key(), err)
 	}
-	return Receipt{}, nil
+	return nil
 }
 
 // request is one message on its way to the broker.

@@ -9,13 +9,16 @@ import (
 	"github.com/codepr/narwhal/fsm"
 )
 
-// Queue takes commits that have been verified.
+// Queue takes commits and deletions that have been verified.
 type Queue interface {
 	// Publish returns nil once the commit can't be lost any more: a majority has it
 	// on disk, or RabbitMQ has confirmed it. delivery is the forge's identity of the
 	// request, for the logs; it may be empty. Publishing a commit again is harmless.
 	// Errors wrap ErrUnavailable where the sender is to try again.
 	Publish(ctx context.Context, c fsm.Commit, delivery string) (Receipt, error)
+	// Forget does the same for the news that a branch was deleted: its schedules are
+	// dropped, unless it has been pushed again since.
+	Forget(ctx context.Context, d Deletion, delivery string) error
 }
 
 // Receipt is what is known of a commit that was taken.
@@ -35,7 +38,8 @@ type Proposer interface {
 
 // LogQueue is the queue where there is no RabbitMQ: the replicated log itself.
 type LogQueue struct {
-	Proposer Proposer
+	Proposer  Proposer
+	Overtaken Overtaken
 }
 
 // Publish implements Queue.

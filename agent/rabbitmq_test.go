@@ -51,7 +51,7 @@ func newRig(t *testing.T, url, prefix string) *rig {
 // consume starts a leader's consumer.
 func (r *rig) consume(t *testing.T, proposer Proposer) (stop func()) {
 	t.Helper()
-	c, err := NewConsumer(r.broker, proposer, quiet())
+	c, err := NewConsumer(r.broker, proposer, r.log.overtaken, quiet())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -156,6 +156,16 @@ func testPublishing(t *testing.T, url string) {
 	if string(d.Body) != want || d.MessageId != someCommit(1).Key() || d.DeliveryMode != amqp.Persistent || d.RoutingKey != "commit.acme/api%2Ev2" {
 		t.Errorf("message %s\nid %s mode %d key %s", d.Body, d.MessageId, d.DeliveryMode, d.RoutingKey)
 	}
+	// A consumer of the version before refuses this one, by its number.
+	gone := Deletion{Repo: "acme/api.v2", Branch: "old", Head: sha(1)}
+	if err := r.publisher.Forget(t.Context(), gone, "delivery 2"); err != nil {
+		t.Fatal(err)
+	}
+	d = r.take(t, names.commits)
+	want = fmt.Sprintf(`{"v":2,"deleted":{"repo":"acme/api.v2","branch":"old","head":%q},"delivery":"delivery 2"}`, sha(1))
+	if string(d.Body) != want || d.MessageId != gone.Key() || d.DeliveryMode != amqp.Persistent || d.RoutingKey != "commit.acme/api%2Ev2" {
+		t.Errorf("message %s\nid %s mode %d key %s", d.Body, d.MessageId, d.DeliveryMode, d.RoutingKey)
+	}
 	if err := r.ch.QueueUnbind(names.commits, "commit.#", names.ingest, nil); err != nil {
 		t.Fatal(err)
 	}
@@ -254,17 +264,17 @@ func testPoison(t *testing.T, url string) {
 	names := r.broker.topology()
 	evil := someCommit(9)
 	evil.Ref = "refs/heads/--upload-pack=id"
-	hostile, err := encodeMessage(evil, "")
+	hostile, err := (&message{Version: commitVersion, Commit: evil}).encode()
 	if err != nil {
 		t.Fatal(err)
 	}
 	var breaks breakCounter
-	consumer, err := NewConsumer(r.broker, r.log, slog.New(&breaks))
+	consumer, err := NewConsumer(r.broker, r.log, r.log.overtaken, slog.New(&breaks))
 	if err != nil {
 		t.Fatal(err)
 	}
 	running(t, consumer.Run)
-	for i, body := range []string{`{`, `{"v":2,"commit":{}}`, `{"v":1,"commit":{"repo":"a/b"}}`, string(hostile), "\x00\xff"} {
+	for i, body := range []string{`{`, `{"v":2,"commit":{}}`, `{"v":3,"commit":{}}`, `{"v":2,"deleted":{"repo":"a/b","branch":"--all"}}`, `{"v":1,"commit":{"repo":"a/b"}}`, string(hostile), "\x00\xff"} {
 		r.publish(t, 100+i)
 		err := r.ch.Publish(names.ingest, "commit.x", true, false, amqp.Publishing{Body: []byte(body), DeliveryMode: amqp.Persistent})
 		if err != nil {

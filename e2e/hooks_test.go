@@ -7,6 +7,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -20,6 +21,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/codepr/narwhal/api"
 	"github.com/codepr/narwhal/fsm"
 	"github.com/codepr/narwhal/internal/lab"
 )
@@ -57,14 +59,47 @@ func (f *forge) repository(t *testing.T, name string) *lab.Repository {
 
 // push is the body of the webhook that tells of a push to main.
 func (f *forge) push(t *testing.T, r *lab.Repository, sha string) []byte {
+	return pushOf(t, r.Name, f.url+"/"+r.Name+".git", "main", sha)
+}
+
+// pushOf is the body of the webhook that tells of a push to a branch.
+func pushOf(t *testing.T, repo, clone, branch, sha string) []byte {
 	t.Helper()
 	body, err := json.Marshal(map[string]any{
-		"ref": "refs/heads/main", "after": sha,
+		"ref": "refs/heads/" + branch, "after": sha,
 		"head_commit": map[string]any{"id": sha, "message": "a commit", "author": map[string]string{"name": "Otter"}},
-		"repository":  map[string]string{"full_name": r.Name, "clone_url": f.url + "/" + r.Name + ".git"},
+		"repository":  map[string]string{"full_name": repo, "clone_url": clone},
 	})
 	must(t, err)
 	return body
+}
+
+// deletionOf is the body of the webhook that tells that a branch, whose head was
+// sha, was deleted.
+func deletionOf(t *testing.T, repo, clone, branch, sha string) []byte {
+	t.Helper()
+	body, err := json.Marshal(map[string]any{
+		"ref": "refs/heads/" + branch, "before": sha, "after": strings.Repeat("0", 40), "deleted": true, "head_commit": nil,
+		"repository": map[string]string{"full_name": repo, "clone_url": clone},
+	})
+	must(t, err)
+	return body
+}
+
+// scheduled are the branches of which narwhal schedules lists something.
+func scheduled(t *testing.T, n *lab.Node, repo string) string {
+	t.Helper()
+	cmd := exec.CommandContext(deadline(t, patience), binary, "schedules", "--json", "--repo", repo)
+	cmd.Env = append(os.Environ(), "NARWHAL_ADDR="+n.API, "NARWHAL_DATA_DIR="+n.Dir)
+	text, err := cmd.Output()
+	must(t, err)
+	var list struct{ Schedules []api.Schedule }
+	must(t, json.Unmarshal(text, &list))
+	var branches []string
+	for _, s := range list.Schedules {
+		branches = append(branches, s.Branch)
+	}
+	return strings.Join(branches, " ")
 }
 
 // answer is what a node says to a webhook.
@@ -111,6 +146,7 @@ func TestHooks(t *testing.T) {
 	must(t, os.WriteFile(file, []byte(secret+"\n"), 0o600))
 	l := cluster(t, lab.Options{Protocol: "file,http", Args: []string{"--webhook-secret-file", file, "--github-host", f.host}})
 	t.Run("GitHub", func(t *testing.T) { gitHub(t, l, f) })
+	t.Run("a deleted branch", func(t *testing.T) { deletedBranch(t, l, f) })
 	t.Run("commit", func(t *testing.T) { commitHook(t, l) })
 	t.Run("no token", func(t *testing.T) { noToken(t, l) })
 }
@@ -173,6 +209,73 @@ func gitHub(t *testing.T, l *lab.Lab, f *forge) {
 	if got := ran.lines(t); len(got) != 1 || got[0] != "push main" {
 		t.Errorf("the step has written %q", got)
 	}
+}
+
+// deletedBranch deletes a branch that has a schedule, and replays that once it has
+// been pushed anew.
+func deletedBranch(t *testing.T, l *lab.Lab, f *forge) {
+	ctx := deadline(t, patience)
+	n, r := follower(t, l), f.repository(t, "acme/nightly")
+	clone := f.url + "/" + r.Name + ".git"
+	const file = small + "schedule: [{cron: 0 3 1 1 *, branch: nightly}, {cron: 0 4 1 1 *, branch: main}]\nsteps: [{command: echo %s}]\n"
+	push := func(branch, text string) (sha string) {
+		t.Helper()
+		sha = commit(t, r, fmt.Sprintf(file, text))
+		_, err := r.Git("branch", "-f", "nightly")
+		must(t, err)
+		body := pushOf(t, r.Name, clone, branch, sha)
+		a, err := send(ctx, n, "/hooks/github", body, delivery("push-"+sha, secret, body))
+		if err != nil || a.code != http.StatusAccepted {
+			t.Fatalf("a push to %s is answered %+v, %v", branch, a, err)
+		}
+		wantStatus(t, ended(t, anyNode(t, l), a.Build), fsm.Passed)
+		return sha
+	}
+	push("main", "main")
+	head := push("nightly", "one")
+	if got := scheduled(t, leader(t, l), r.Name); got != "main nightly" {
+		t.Fatalf("schedules of %q", got)
+	}
+	body := deletionOf(t, r.Name, clone, "nightly", head)
+	for _, header := range []map[string]string{delivery("gone", "a guess", body), {"X-GitHub-Event": "push"}} {
+		if a, err := send(ctx, n, "/hooks/github", body, header); err != nil || a.code/100 != 4 {
+			t.Errorf("a forged deletion is answered %+v, %v", a, err)
+		}
+	}
+	if got := scheduled(t, leader(t, l), r.Name); got != "main nightly" {
+		t.Fatalf("a forged deletion has left schedules of %q", got)
+	}
+	gone := func() {
+		t.Helper()
+		a, err := send(ctx, n, "/hooks/github", body, delivery("gone", secret, body))
+		if err != nil || a.code != http.StatusAccepted {
+			t.Fatalf("a deletion is answered %+v, %v", a, err)
+		}
+	}
+	gone()
+	if got := scheduled(t, leader(t, l), r.Name); got != "main" {
+		t.Errorf("a deletion has left schedules of %q", got)
+	}
+	wantDropped(t, l, r.Name, "nightly")
+	push("nightly", "two")
+	gone()
+	if got := scheduled(t, leader(t, l), r.Name); got != "main nightly" {
+		t.Errorf("an old deletion has left schedules of %q", got)
+	}
+}
+
+// wantDropped looks for the webhook in the audit log.
+func wantDropped(t *testing.T, l *lab.Lab, repo, branch string) {
+	t.Helper()
+	await(t, "the webhook in the audit log", func(ctx context.Context) (bool, error) {
+		audit, err := anyNode(t, l).Audit(ctx, 0, 100)
+		for _, d := range audit.Deeds {
+			if d.Did == fsm.DidDropSchedules && d.Repo == repo && d.On == branch && d.By == fsm.ByWebhook {
+				return true, nil
+			}
+		}
+		return false, errors.Join(err, fmt.Errorf("nobody dropped those of %s: %+v", branch, audit.Deeds))
+	})
 }
 
 // commitHook tells of a commit as the original's agent was told, with a token and

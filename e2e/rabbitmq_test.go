@@ -72,6 +72,7 @@ func TestRabbitMQ(t *testing.T) {
 	}{
 		{"a webhook at any node", b.anyNode},
 		{"events of a build", b.eventsOfABuild},
+		{"a deleted branch", b.deletedBranch},
 		{"garbage", b.garbage},
 		{"the agent alone", b.agentAlone},
 		{"the broker restarts", b.brokerRestarts},
@@ -229,6 +230,32 @@ func (b *brokered) anyNode(t *testing.T) {
 			t.Errorf("a forged webhook at %s: %d %s %v", n.Name, status, body, err)
 		}
 	}
+}
+
+// deletedBranch has the news of a push and of the branch's end come by the queue.
+func (b *brokered) deletedBranch(t *testing.T) {
+	ctx := deadline(t, patience)
+	sha := commit(t, b.repo, small+"schedule: [{cron: 0 3 1 1 *, branch: nightly}]\n"+b.ran.file("steps: [{command: echo $NARWHAL_COMMIT >> LEDGER}]\n"))
+	_, err := b.repo.Git("branch", "nightly")
+	must(t, err)
+	tell := func(body []byte) {
+		t.Helper()
+		a, err := send(ctx, follower(t, b.Lab), "/hooks/github", body, delivery("nightly", hookSecret, body))
+		if err != nil || a.code != http.StatusAccepted {
+			t.Fatalf("a webhook is answered %+v, %v", a, err)
+		}
+	}
+	tell(pushOf(t, forgeRepo, b.clone, "nightly", sha))
+	b.built(t, []string{sha})
+	if got := scheduled(t, leader(t, b.Lab), forgeRepo); got != "nightly" {
+		t.Fatalf("schedules of %q", got)
+	}
+	tell(deletionOf(t, forgeRepo, b.clone, "nightly", sha))
+	await(t, "the end of the branch's schedules", func(context.Context) (bool, error) {
+		got := scheduled(t, leader(t, b.Lab), forgeRepo)
+		return got == "", fmt.Errorf("there are those of %q", got)
+	})
+	wantDropped(t, b.Lab, forgeRepo, "nightly")
 }
 
 // garbage is what anybody can put into the queue who may write to the broker.

@@ -44,6 +44,7 @@ const (
 const (
 	ByCluster = "cluster" // its leader, on what it saw
 	ByClock   = "clock"   // a schedule
+	ByWebhook = "webhook" // a forge
 )
 
 // maxDeeds bounds the audit log. Beyond it the oldest go.

@@ -140,6 +140,10 @@ func (w *world) metaStore(f []string) (func() string, bool) {
 		}, true
 	case "elect": // another leader: entries are of the next term from here on
 		return func() string { w.term++; return "" }, true
+	case "overtaken": // overtaken REPO BRANCH [SHA]
+		return func() string {
+			return fmt.Sprintf("%s: %v\n", strings.Join(f, " "), w.state.Overtaken(f[1], f[2], strings.Join(f[3:], "")))
+		}, true
 	case "slots": // slots GROUP
 		return func() string {
 			taken := w.state.Slots(f[1])

@@ -259,7 +259,7 @@ func (n *node) openWorkshop(id cluster.Identity) error {
 func (n *node) buildAPI(leave context.CancelFunc) error {
 	config := n.cfg.webhooks.agent(n.cfg.protocols)
 	config.Authorize = n.auth.Authorized
-	var queue agent.Queue = agent.LogQueue{Proposer: n.proposer}
+	var queue agent.Queue = agent.LogQueue{Proposer: n.proposer, Overtaken: n.overtaken}
 	if n.publisher != nil {
 		queue = n.publisher
 	}
@@ -283,6 +283,12 @@ func (n *node) buildAPI(leave context.CancelFunc) error {
 	return err
 }
 
+// overtaken asks this node's state. That may be a moment old: then a deletion that is
+// old news is taken for one that is not, and never the other way round.
+func (n *node) overtaken(d agent.Deletion) bool {
+	return n.replica.State().Overtaken(d.Repo, d.Branch, d.Head)
+}
+
 // lead is what this node does while it leads; all of it has ended before another
 // leadership begins.
 func (n *node) lead(ctx context.Context) error {
@@ -302,7 +308,7 @@ func (n *node) lead(ctx context.Context) error {
 		tenure.start("mender", n.mender().Run)
 		tenure.start("sinks", n.setSinks)
 		if n.publisher != nil {
-			consumer, err := agent.NewConsumer(n.broker, n.proposer, n.log.With("part", "agent"))
+			consumer, err := agent.NewConsumer(n.broker, n.proposer, n.overtaken, n.log.With("part", "agent"))
 			if err != nil {
 				return err
 			}

@@ -60,8 +60,8 @@ func UnmarshalKeys(text []byte) (Keys, error) {
 // Saved is a state that was taken out of a cluster's log.
 type Saved struct {
 	Keys  Keys
-	Index uint64 // of the last entry in it
-	Term  uint64 // of an entry in it: the restored log goes on from there
+	Index uint64                // of the last entry in it
+	Term  uint64                // of an entry in it: the restored log goes on from there
 	State func(io.Writer) error // writes what a Machine restores
 }
 

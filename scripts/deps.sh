@@ -61,11 +61,12 @@ busybox_deps() {
 engine_answers() { docker version --format '{{.Server.Version}}' >/dev/null 2>&1; }
 
 docker_deps() {
-  # The tests of an engine that dies give theirs a network namespace of its own.
-  have ip || install docker iproute2
+  # The tests of an engine that dies, and those of nodes that don't reach each other, give theirs network
+  # namespaces of their own, and cut the roads between them.
+  if ! have ip || ! have iptables; then install docker iproute2 iptables; fi
   if have docker && engine_answers; then return; fi
   [ -z "${DOCKER_HOST:-}" ] || die "DOCKER_HOST is $DOCKER_HOST and no engine answers there; start it or unset DOCKER_HOST"
-  if ! have docker || ! have dockerd; then install docker docker.io iptables; fi
+  if ! have docker || ! have dockerd; then install docker docker.io; fi
   engine_answers || start_engine
   say "Docker engine $(docker version --format '{{.Server.Version}}') answers"
 }

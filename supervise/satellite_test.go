@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -151,7 +152,7 @@ func TestWhatIsLeftInASatelliteIsKilled(t *testing.T) {
 }
 
 func TestSatelliteGoesAway(t *testing.T) {
-	j := newJob(t, "echo $PPID; sleep 600", "echo tidy")
+	j := newJob(t, "echo $$ > shell; echo $PPID; sleep 600", "echo tidy")
 	child := j.withSatellite()
 	j.task.Steps[0].Satellite = "sat"
 	j.task.Steps[1].On = pipeline.Always
@@ -163,6 +164,18 @@ func TestSatelliteGoesAway(t *testing.T) {
 	}()
 	o := j.run(t.Context())
 	<-killed
+	// A container would take its processes with it; this one is none.
+	text, err := os.ReadFile(filepath.Join(j.dir, "shell"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	shell, err := strconv.Atoi(strings.TrimSpace(string(text)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Kill(-shell, syscall.SIGKILL); err != nil {
+		t.Error(err)
+	}
 	expect(t, o, fsm.Errored, "", 0, "step s0: its container ended before it did")
 	if !strings.Contains(j.printed(), "1 tidy\n") {
 		t.Errorf("printed %q", j.printed())

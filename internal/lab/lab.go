@@ -1,6 +1,6 @@
-// Package lab runs clusters of real narwhal processes on loopback, each node with
-// its own data directory and ports that the kernel picks: for the end-to-end
-// tests, the demo and the benchmarks. It knows the binary from outside only: its
+// Package lab runs clusters of real narwhal processes, each node with its own data
+// directory and ports that the kernel picks, on loopback or in a Network whose roads
+// can be cut: for the end-to-end tests, the demo and the benchmarks. It knows the binary from outside only: its
 // flags, the files that it leaves for the command line, and its API.
 //
 // Invariant: what Start has started is gone when Close returns, by process ID, and
@@ -34,6 +34,7 @@ type Options struct {
 	Env      []string // further environment of every node, as KEY=VALUE
 	Keep     bool     // Close leaves the directory and the processes alone
 	Protocol string   // extra protocols to allow; "file" where empty
+	Network  *Network // where the nodes are; on loopback where nil
 }
 
 // Lab is a cluster of processes.
@@ -75,7 +76,12 @@ func Start(ctx context.Context, opts Options) (*Lab, error) {
 }
 
 func (l *Lab) node(name string) *Node {
-	return &Node{lab: l, Name: name, Dir: filepath.Join(l.opts.Dir, name), Host: "127.0.0.1"}
+	n := &Node{lab: l, Name: name, Dir: filepath.Join(l.opts.Dir, name), Host: "127.0.0.1"}
+	if w := l.opts.Network; w != nil {
+		n.space = w.spaces[len(l.Nodes)]
+		n.Host = n.space.addr
+	}
+	return n
 }
 
 func (l *Lab) start(ctx context.Context) error {

@@ -31,6 +31,7 @@ type Node struct {
 	Args  []string   // flags of this node alone
 
 	lab     *Lab
+	space   space // its namespace; zero on loopback
 	joins   *Node
 	cluster string // host:port of its cluster port, the same over restarts
 
@@ -97,7 +98,11 @@ func (n *Node) Launch() error {
 		return err
 	}
 	defer func() { _ = log.Close() }()
-	cmd := exec.Command(n.lab.opts.Binary, append(append(args, n.lab.opts.Args...), n.Args...)...)
+	argv := slices.Concat([]string{n.lab.opts.Binary}, args, n.lab.opts.Args, n.Args)
+	if n.space.name != "" {
+		argv = n.space.within(argv...)
+	}
+	cmd := exec.Command(argv[0], argv[1:]...)
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.Env = append(os.Environ(), n.lab.opts.Env...)
 	if n.ID == "" {

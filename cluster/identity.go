@@ -113,14 +113,14 @@ func loadIdentity(dir string) (*Identity, error) {
 }
 
 func hasLogStore(dir string) (bool, error) {
-	_, err := os.Stat(filepath.Join(dir, raftDir, storeFile))
+	info, err := os.Stat(filepath.Join(dir, raftDir, storeFile))
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
 	}
 	if err != nil {
 		return false, fmt.Errorf("look for the log: %w", err)
 	}
-	return true, nil
+	return info.Size() > 0, nil // an empty one is a log whose making was cut short, or that was cut off
 }
 
 func (id *Identity) save(dir string) error {

@@ -13,7 +13,6 @@ import (
 	"github.com/hashicorp/raft"
 	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
 	"go.etcd.io/bbolt"
-	bbolterrors "go.etcd.io/bbolt/errors"
 )
 
 const (
@@ -42,14 +41,15 @@ func openLogStore(dir string, log *slog.Logger) (*raftLogStore, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("make log directory: %w", err)
 	}
+	path := filepath.Join(dir, storeFile)
+	if err := checkLogStore(path); err != nil {
+		return nil, fmt.Errorf("open log %s: %w; move the data directory away and join anew", path, err)
+	}
 	bolt, err := raftboltdb.New(raftboltdb.Options{
-		Path:                    filepath.Join(dir, storeFile),
+		Path:                    path,
 		BoltOptions:             &bbolt.Options{NoFreelistSync: true, FreelistType: bbolt.FreelistMapType, Timeout: time.Second},
 		MsgpackUseNewTimeFormat: true,
 	})
-	if errors.Is(err, bbolterrors.ErrInvalid) || errors.Is(err, bbolterrors.ErrChecksum) || errors.Is(err, bbolterrors.ErrVersionMismatch) {
-		return nil, fmt.Errorf("%w: open log %s: %w; move the directory away and join anew", ErrDamaged, filepath.Join(dir, storeFile), err)
-	}
 	if err != nil {
 		return nil, fmt.Errorf("open log: %w", err)
 	}

@@ -39,6 +39,8 @@ func TestPartitions(t *testing.T) {
 		{"a follower that hears nothing", deafFollower},
 		{"a leader that hears one of two", halfDeafLeader},
 		{"a road that comes and goes", flapping},
+		{"a tenth of all packets lost", func(t *testing.T, l *lab.Lab) { lossy(t, l, 0.1) }},
+		{"three tenths of all packets lost", func(t *testing.T, l *lab.Lab) { lossy(t, l, 0.3) }},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			tt.run(t, l)
@@ -204,5 +206,30 @@ func flapping(t *testing.T, l *lab.Lab) {
 	}
 	if after := passes(t, led); after > before+2 {
 		t.Errorf("the term went from %d to %d in five cuts", before, after)
+	}
+}
+
+// lossy: builds come in while packets are lost, and each ends once. Nodes may count as
+// lost by it and their jobs run again, twice at most, but no attempt is run twice.
+func lossy(t *testing.T, l *lab.Lab, share float64) {
+	r, ran := repository(t), newLedger(t)
+	sha := commit(t, r, small+ran.file("steps: [{command: 'echo $NARWHAL_BUILD $NARWHAL_ATTEMPT >> LEDGER'}]\n"))
+	c := anyNode(t, l)
+	must(t, l.Lose(deadline(t, patience), share))
+	ids := make([]fsm.BuildID, 20)
+	must(t, createAll(deadline(t, patience), c, r, sha, ids))
+	if unique := slices.Compact(slices.Sorted(slices.Values(ids))); len(unique) != len(ids) {
+		t.Errorf("two requests made one build: %v", ids)
+	}
+	for _, id := range ids {
+		b := ended(t, c, id)
+		if j := job(t, b, "build"); j.Cause != fsm.CauseNodeLost || len(j.Attempts) != 2 { // quarantined
+			wantStatus(t, b, fsm.Passed)
+		}
+		for _, a := range job(t, b, "build").Attempts {
+			if n := ran.count(t, fmt.Sprintf("%d %d", id, a.N)); n > 1 || n == 0 && a.Status == fsm.Passed {
+				t.Errorf("attempt %d of build %d ran %d times: %s", a.N, id, n, outline(b))
+			}
+		}
 	}
 }

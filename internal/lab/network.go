@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 )
 
@@ -92,8 +93,25 @@ func (s space) within(argv ...string) []string {
 
 // Drop loses every packet that from sends to to; what goes the other way arrives.
 func (l *Lab) Drop(ctx context.Context, from, to *Node) error {
-	argv := to.space.within("iptables", "-w", "-A", "INPUT", "-s", from.space.addr, "-j", "DROP")
+	return drop(ctx, from, to)
+}
+
+func drop(ctx context.Context, from, to *Node, match ...string) error {
+	argv := to.space.within(slices.Concat([]string{"iptables", "-w", "-A", "INPUT", "-s", from.space.addr}, match, []string{"-j", "DROP"})...)
 	return tool(ctx, argv[0], argv[1:]...)
+}
+
+// Lose loses a share of all packets between nodes, from 0 to 1, picked at random.
+func (l *Lab) Lose(ctx context.Context, share float64) error {
+	var failed []error
+	for _, from := range l.Nodes {
+		for _, to := range l.Nodes {
+			if from != to {
+				failed = append(failed, drop(ctx, from, to, "-m", "statistic", "--mode", "random", "--probability", fmt.Sprint(share)))
+			}
+		}
+	}
+	return errors.Join(failed...)
 }
 
 // Isolate cuts a node off from all others. Whoever is none of them still reaches it.
@@ -107,7 +125,7 @@ func (l *Lab) Isolate(ctx context.Context, n *Node) error {
 	return errors.Join(failed...)
 }
 
-// Heal takes back all that Drop and Isolate did.
+// Heal takes back all that Drop, Lose and Isolate did.
 func (l *Lab) Heal(ctx context.Context) error {
 	var failed []error
 	for _, n := range l.Nodes {

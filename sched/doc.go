@@ -1,7 +1,7 @@
 // Package sched decides which job runs where. It owns Plan, the pure placement
 // of queued jobs on nodes; the leases, by which the leader knows which nodes are
 // there; the Stopwatch and the Calendar, by which it knows whose time is up and
-// what the clock starts; Work, which is what a node is given to run an attempt;
+// what the clock starts; Evictions, which empties drained nodes in time; Work, which is what a node is given to run an attempt;
 // and the Dispatcher, the leader's loop around them. It does not own the log nor
 // the transport, and it does no slow I/O: it waits, decides and proposes.
 //

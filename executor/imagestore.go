@@ -124,8 +124,7 @@ func (s *imageStore) write() error {
 	if err != nil {
 		return fmt.Errorf("write record of images: %w", err)
 	}
-	next := s.path + ".new"
-	if err := errors.Join(os.WriteFile(next, data, 0o600), os.Rename(next, s.path)); err != nil {
+	if err := writeSynced(s.path, data); err != nil {
 		return fmt.Errorf("write record of images: %w", err)
 	}
 	return nil

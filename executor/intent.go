@@ -112,7 +112,9 @@ func (s *intents) write() error {
 	return nil
 }
 
-// writeSynced replaces a file, so that a crash of the machine finds the old or the new.
+// writeSynced replaces a file, so that a crash of the machine finds the old or the new,
+// and the new once it has returned: a pull is forgotten only when what it brought is on
+// the disk.
 func writeSynced(path string, data []byte) error {
 	next := path + ".new"
 	f, err := os.OpenFile(next, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
@@ -123,7 +125,14 @@ func writeSynced(path string, data []byte) error {
 	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
 		return err
 	}
-	return os.Rename(next, path)
+	if err := os.Rename(next, path); err != nil {
+		return err
+	}
+	dir, err := os.Open(filepath.Dir(path))
+	if err != nil {
+		return err
+	}
+	return errors.Join(dir.Sync(), dir.Close())
 }
 
 // settle marks as private what pulls with credentials have brought of which nobody has

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -151,31 +152,40 @@ func TestWhatIsLeftInASatelliteIsKilled(t *testing.T) {
 	}
 }
 
+// brief is a step that runWithout ends.
+const brief = "echo $$ > shell; echo $PPID; sleep 600"
+
+// runWithout runs the job, whose step is brief, and has the satellite die under it with
+// all that runs there, as a container does.
+func (j *job) runWithout(child *exec.Cmd) fsm.Outcome {
+	var dying sync.WaitGroup
+	dying.Go(func() {
+		j.until(j.t.Context(), strconv.Itoa(child.Process.Pid))
+		_ = child.Process.Kill()
+		text, err := os.ReadFile(filepath.Join(j.dir, "shell"))
+		if err != nil {
+			j.t.Error(err)
+			return
+		}
+		shell, err := strconv.Atoi(strings.TrimSpace(string(text)))
+		if err == nil {
+			err = syscall.Kill(-shell, syscall.SIGKILL)
+		}
+		if err != nil {
+			j.t.Errorf("end the step %q: %v", text, err)
+		}
+	})
+	o := j.run(j.t.Context())
+	dying.Wait()
+	return o
+}
+
 func TestSatelliteGoesAway(t *testing.T) {
-	j := newJob(t, "echo $$ > shell; echo $PPID; sleep 600", "echo tidy")
+	j := newJob(t, brief, "echo tidy")
 	child := j.withSatellite()
 	j.task.Steps[0].Satellite = "sat"
 	j.task.Steps[1].On = pipeline.Always
-	killed := make(chan struct{})
-	go func() {
-		defer close(killed)
-		j.until(t.Context(), strconv.Itoa(child.Process.Pid))
-		_ = child.Process.Kill()
-	}()
-	o := j.run(t.Context())
-	<-killed
-	// A container would take its processes with it; this one is none.
-	text, err := os.ReadFile(filepath.Join(j.dir, "shell"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	shell, err := strconv.Atoi(strings.TrimSpace(string(text)))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := syscall.Kill(-shell, syscall.SIGKILL); err != nil {
-		t.Error(err)
-	}
+	o := j.runWithout(child)
 	expect(t, o, fsm.Errored, "", 0, "step s0: its container ended before it did")
 	if !strings.Contains(j.printed(), "1 tidy\n") {
 		t.Errorf("printed %q", j.printed())
@@ -183,17 +193,10 @@ func TestSatelliteGoesAway(t *testing.T) {
 }
 
 func TestErrorOfAStepIsAllowed(t *testing.T) {
-	j := newJob(t, "echo $PPID; sleep 600", "echo goes on")
+	j := newJob(t, brief, "echo goes on")
 	child := j.withSatellite()
 	j.task.Steps[0].Satellite, j.task.Steps[0].AllowFailure = "sat", true
-	killed := make(chan struct{})
-	go func() {
-		defer close(killed)
-		j.until(t.Context(), strconv.Itoa(child.Process.Pid))
-		_ = child.Process.Kill()
-	}()
-	o := j.run(t.Context())
-	<-killed
+	o := j.runWithout(child)
 	if expect(t, o, fsm.Passed, "", 0, ""); statuses(o) != "errored! passed" || !strings.HasSuffix(j.printed(), "1 goes on\n") {
 		t.Errorf("steps %s, printed %q", statuses(o), j.printed())
 	}

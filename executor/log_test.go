@@ -51,7 +51,8 @@ func TestLogOfALostJobIsCut(t *testing.T) {
 	t.Parallel()
 	const limit = 1 << 20
 	k := newProcess(t, func(c *executor.ProcessConfig) { c.LogLimit = limit })
-	task := k.task(t, "echo up; dd if=/dev/zero of=../log bs=1024k count=4 seek=1 conv=notrunc 2>/dev/null; touch ../long; sleep 600")
+	// What it prints has to be in the log before the log is made long, or it comes behind all that is read.
+	task := k.task(t, "echo up; until grep -q 'up$' ../log; do sleep 0.05; done; dd if=/dev/zero of=../log bs=1024k count=4 seek=1 conv=notrunc 2>/dev/null; touch ../long; sleep 600")
 	k.ready = func() { untilThere(t, filepath.Join(task.Dir, "long")) }
 	k.startElsewhere(t, task)
 	if _, err := k.ex.Adopt(t.Context(), task); err == nil {

@@ -50,6 +50,7 @@ type Cluster struct {
 	addr      string      // advertised
 	twin      chan error  // another process runs as this node, one slot
 	newer     chan uint64 // a generation above this node's, one slot
+	hungUp    chan string // a leader that has closed a connection of the log, one slot
 }
 
 // Open decides by the data directory and the configuration alone what this start
@@ -63,7 +64,7 @@ func Open(cfg Config, machine Machine, log *slog.Logger) (*Cluster, error) {
 	cfg = cfg.withDefaults()
 	c := &Cluster{
 		cfg: cfg, log: log, fsm: newDriver(machine), office: newOffice(), ready: make(chan struct{}),
-		notify: make(chan bool, notifyBuffer), newer: make(chan uint64, 1), twin: make(chan error, 1),
+		notify: make(chan bool, notifyBuffer), newer: make(chan uint64, 1), twin: make(chan error, 1), hungUp: make(chan string, 1),
 	}
 	c.load.Store(&Load{})
 	var err error

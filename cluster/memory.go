@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"os"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -39,6 +40,35 @@ func (m *Memory) Cut(cut func(from, to string) bool) {
 	}
 	m.mu.Unlock()
 	for _, c := range broken {
+		_ = c.Close()
+	}
+}
+
+// Crash ends what listens on a host and breaks its connections, as the death of a
+// process does: who dials it is refused.
+func (m *Memory) Crash(ip string) {
+	m.mu.Lock()
+	for addr, ln := range m.streams {
+		if hostOf(ln.addr) == ip {
+			delete(m.streams, addr)
+		}
+	}
+	m.cut = func(from, _ string) bool { return from == ip }
+	m.mu.Unlock()
+	m.HangUp(ip)
+}
+
+// HangUp closes a host's connections, at its end.
+func (m *Memory) HangUp(ip string) {
+	m.mu.Lock()
+	var ends []*memConn
+	for c := range m.conns {
+		if hostOf(c.local) == ip {
+			ends = append(ends, c)
+		}
+	}
+	m.mu.Unlock()
+	for _, c := range ends {
 		_ = c.Close()
 	}
 }
@@ -103,7 +133,7 @@ func (h *memHost) Dial(ctx context.Context, addr string) (net.Conn, error) {
 	}
 	if ln == nil {
 		h.net.mu.Unlock()
-		return nil, fmt.Errorf("dial %s: connection refused", addr)
+		return nil, fmt.Errorf("dial %s: %w", addr, syscall.ECONNREFUSED)
 	}
 	a, b := newMemPipe(h.net, local, ln.addr)
 	h.net.mu.Unlock()
@@ -112,7 +142,7 @@ func (h *memHost) Dial(ctx context.Context, addr string) (net.Conn, error) {
 		return a, nil
 	case <-ln.done:
 		_ = a.Close()
-		return nil, fmt.Errorf("dial %s: connection refused", addr)
+		return nil, fmt.Errorf("dial %s: %w", addr, syscall.ECONNREFUSED)
 	case <-ctx.Done():
 		_ = a.Close()
 		return nil, fmt.Errorf("dial %s: %w", addr, ctx.Err())

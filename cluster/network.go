@@ -12,7 +12,8 @@ import (
 type Network interface {
 	// Listen opens a TCP listener and a UDP socket on the same port.
 	Listen(addr string) (net.Listener, net.PacketConn, error)
-	// Dial connects to host:port.
+	// Dial connects to host:port. It is ECONNREFUSED where the host is there and no
+	// process listens.
 	Dial(ctx context.Context, addr string) (net.Conn, error)
 	// Resolve turns host:port into the ip:port that it stands for.
 	Resolve(ctx context.Context, addr string) ([]string, error)

@@ -132,10 +132,12 @@ type streams struct {
 	log  *slog.Logger
 	addr net.Addr
 	self func() hello
+
+	hungUp func(peer string) // a node has closed a connection that it had opened
 }
 
-func newStreams(ctx context.Context, m *mux, addr net.Addr, self func() hello, log *slog.Logger) *streams {
-	s := &streams{ctx: ctx, log: log, addr: addr, self: self}
+func newStreams(ctx context.Context, m *mux, addr net.Addr, self func() hello, hungUp func(string), log *slog.Logger) *streams {
+	s := &streams{ctx: ctx, log: log, addr: addr, self: self, hungUp: hungUp}
 	s.lane = m.listen(alpnRaft, func(c *Conn) error { return self().exchange(c, false) })
 	return s
 }
@@ -180,7 +182,7 @@ func (c *Cluster) openRaft(ctx context.Context, addr net.Addr) error {
 	c.trans = raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
 		ServerAddressProvider:   c.board,
 		Logger:                  newRaftLog(c.log),
-		Stream:                  newStreams(ctx, c.mux, addr, self, c.log),
+		Stream:                  newStreams(ctx, c.mux, addr, self, c.noteHangUp, c.log),
 		MaxPool:                 3,
 		Timeout:                 max(2*time.Second, 4*c.cfg.HeartbeatTimeout),
 		MsgpackUseNewTimeFormat: true,

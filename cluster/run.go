@@ -71,7 +71,7 @@ func (c *Cluster) start(ctx context.Context, g *errgroup.Group) error {
 		return err
 	}
 	for _, loop := range []func(context.Context) error{
-		c.drainNotify, c.observe, c.followGeneration, c.admitNewcomers, c.answerPeers,
+		c.drainNotify, c.observe, c.succeed, c.followGeneration, c.admitNewcomers, c.answerPeers,
 		c.gossip.tellLoop, c.gossip.joinLoop, c.gossip.saveLoop,
 	} {
 		g.Go(func() error { return loop(ctx) })

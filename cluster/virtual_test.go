@@ -105,6 +105,48 @@ func TestVirtualFiveNodes(t *testing.T) {
 	})
 }
 
+// TestVirtualSuccession ends the leader's process: another leads before Raft's timeout
+// could have run out, and without an election to spare.
+func TestVirtualSuccession(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		network := memory(t)
+		nodes := virtualNodes(t, network, 5)
+		first := leaderOf(t, time.Minute, nodes...)
+		first.mustApply("one")
+		time.Sleep(time.Second) // for the others to have heard of it
+		term := first.raft.Load().CurrentTerm()
+
+		network.Crash(hostOf(first.Addr()))
+		died := time.Now()
+		rest := without(nodes, first)
+		second := leaderOf2(t, rest, first.nodeID)
+		if took := time.Since(died); took >= first.Cluster.cfg.HeartbeatTimeout {
+			t.Errorf("a new leader after %s: as late as by Raft's timeout of %s", took, first.Cluster.cfg.HeartbeatTimeout)
+		}
+		if got := second.raft.Load().CurrentTerm(); got != term+1 {
+			t.Errorf("it leads in term %d, the dead one led in %d", got, term)
+		}
+		second.mustApply("two")
+	})
+}
+
+// TestVirtualHangUp closes the connections of a leader that lives on: it goes on to lead.
+func TestVirtualHangUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		network := memory(t)
+		nodes := virtualNodes(t, network, 3)
+		leader := leaderOf(t, time.Minute, nodes...)
+		for range 10 {
+			network.HangUp(hostOf(leader.Addr()))
+			leader.mustApply("on")
+			time.Sleep(time.Second)
+		}
+		if got := terms(nodes); len(got) != 1 {
+			t.Errorf("terms %v, want one", got)
+		}
+	})
+}
+
 // TestVirtualSevenNodes loses two of five voters at once, the leader among them.
 func TestVirtualSevenNodes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -19,6 +19,7 @@ func TestLeadershipMoves(t *testing.T) {
 	l := cluster(t, lab.Options{Args: quick})
 	t.Run("SIGTERM", func(t *testing.T) { handsOver(t, l) })
 	t.Run("SIGSTOP", func(t *testing.T) { deposed(t, l) })
+	t.Run("SIGKILL", func(t *testing.T) { succeeded(t, l) })
 }
 
 // handsOver ends the leader as an operator would: another leads before its
@@ -35,6 +36,35 @@ func handsOver(t *testing.T, l *lab.Lab) {
 	// An election would take its timeout, 500 ms at the least, from then on.
 	if at := leads(t, next); at.After(over.Add(250 * time.Millisecond)) {
 		t.Errorf("%s leads %s after the end of %s: it was elected, not handed over", next.Name, at.Sub(over), old.Name)
+	}
+	h.release(t)
+	b := ended(t, h.client, h.build)
+	wantStatus(t, b, fsm.Passed)
+	if a := job(t, b, "build").Attempts; len(a) != 1 {
+		t.Errorf("a job on another node took %d attempts: %s", len(a), outline(b))
+	}
+	must(t, old.Start(deadline(t, patience)))
+	settle(t, l)
+}
+
+// succeeded kills the leader: another voter sees that its process is gone and stands for
+// election without waiting for Raft's timeout, and a job elsewhere does not notice.
+func succeeded(t *testing.T, l *lab.Lab) {
+	old, other := leader(t, l), follower(t, l)
+	h := hold(t, l, other)
+	const stands = "the leader's process is gone, standing for election"
+	before := 0
+	for _, n := range l.Nodes {
+		before += strings.Count(n.Log(), stands)
+	}
+	must(t, old.Kill())
+	next := leader(t, l)
+	after := 0
+	for _, n := range l.Nodes {
+		after += strings.Count(n.Log(), stands)
+	}
+	if after != before+1 || !strings.Contains(next.Log(), stands) {
+		t.Errorf("%d nodes saw it and stood; %s, who leads: %s", after-before, next.Name, next.Log())
 	}
 	h.release(t)
 	b := ended(t, h.client, h.build)

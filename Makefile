@@ -78,7 +78,7 @@ demo:
 	go run ./internal/lab/demo
 
 bench:
-	@[ -n "$(BENCH)" ] || { echo "which one? make bench BENCH=latency (throughput, failover, starved, idle, steps, docker, checkout, logs, cancel, cache)" >&2; exit 2; }
+	@[ -n "$(BENCH)" ] || { echo "which one? make bench BENCH=latency (throughput, failover, drill, starved, idle, steps, docker, checkout, logs, logcopies, cancel, cache)" >&2; exit 2; }
 	@go run ./internal/lab/bench $(BENCH)
 
 clean:

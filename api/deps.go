@@ -6,6 +6,7 @@ import (
 	"io"
 	"iter"
 	"net/http"
+	"time"
 
 	"github.com/codepr/narwhal/fsm"
 	"github.com/codepr/narwhal/joblog"
@@ -144,7 +145,7 @@ type Sealer interface {
 	Seal(repo, name, value string) ([]byte, error)
 }
 
-// Deps is what the API stands on. All are needed but Hooks and Metrics.
+// Deps is what the API stands on. All are needed but Hooks, Metrics and Crash.
 type Deps struct {
 	State     State
 	Proposer  Proposer
@@ -166,6 +167,9 @@ type Deps struct {
 	HooksAnywhere bool
 	// Metrics answers /metrics.
 	Metrics http.Handler
+	// Crash ends the process, which stays away for down, at least. It returns only
+	// where that fails. nil: this node takes no part in drills.
+	Crash func(down time.Duration) error
 }
 
 func (d Deps) validate() error {

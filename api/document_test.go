@@ -21,7 +21,7 @@ var operations = []string{
 	"GET /api/v1/secrets", "GET /api/v1/snapshot",
 	"GET /api/v1/status", "GET /healthz", "GET /metrics", "POST /api/v1/builds", "POST /api/v1/builds/{id}/cancel",
 	"POST /api/v1/builds/{id}/retry", "POST /api/v1/jobs/{id}/approve", "POST /api/v1/jobs/{id}/reject", "POST /api/v1/leave",
-	"POST /api/v1/nodes/{id}/drain", "POST /api/v1/nodes/{id}/resume", "POST /api/v1/push", "POST /commit",
+	"POST /api/v1/nodes/{id}/crash", "POST /api/v1/nodes/{id}/drain", "POST /api/v1/nodes/{id}/resume", "POST /api/v1/push", "POST /commit",
 	"POST /hooks/github", "PUT /api/v1/registries/{host}", "PUT /api/v1/secrets/{name}",
 }
 

@@ -78,11 +78,12 @@ type node struct {
 	blobs    *bundleMap
 	full     bool // its disk, as gossip says
 	left     bool
-	verify   error         // what VerifyLeader answers
-	verified int           // how often it was asked
-	believes fsm.NodeID    // who leads, whatever is true
-	asked    chan struct{} // told when Leader is asked, where it is set
-	waits    chan struct{} // told when Wait is, where it is set
+	crashed  []time.Duration // for how long, each time that a drill asked for it
+	verify   error           // what VerifyLeader answers
+	verified int             // how often it was asked
+	believes fsm.NodeID      // who leads, whatever is true
+	asked    chan struct{}   // told when Leader is asked, where it is set
+	waits    chan struct{}   // told when Wait is, where it is set
 }
 
 func newWorld(t *testing.T, change func(*api.Config), names ...string) *world {
@@ -118,7 +119,7 @@ func (w *world) add(name string, change func(*api.Config)) {
 	registry.MustRegister(api.NewCollector(n, n))
 	n.server, err = api.New(config, api.Deps{
 		State: n, Proposer: n, Cluster: n, Transport: n, Logs: n.logs, Explainer: n, Bundles: n.bundles, Blobs: blobs{n}, Sealed: sealed{blobs{n}}, Giver: giver{n}, Copies: http.NotFoundHandler(), Sealer: box(w.t), Auth: n.auth,
-		Hooks: http.HandlerFunc(n.hook), Metrics: promhttp.HandlerFor(registry, promhttp.HandlerOpts{}),
+		Hooks: http.HandlerFunc(n.hook), Metrics: promhttp.HandlerFor(registry, promhttp.HandlerOpts{}), Crash: n.crasher(),
 	}, slog.New(slog.NewTextHandler(testWriter{w.t}, &slog.HandlerOptions{Level: slog.LevelWarn})))
 	if err != nil {
 		w.t.Fatal(err)
@@ -252,6 +253,19 @@ func (n *node) HasLog() bool { return n.hasLog }
 func (n *node) VerifyLeader(context.Context) error {
 	n.verified++
 	return n.verify
+}
+
+// crasher takes part in drills, but for the node named shy.
+func (n *node) crasher() func(time.Duration) error {
+	if n.id == "shy" {
+		return nil
+	}
+	return func(down time.Duration) error {
+		n.w.mu.Lock()
+		defer n.w.mu.Unlock()
+		n.crashed = append(n.crashed, down)
+		return nil
+	}
 }
 
 func (n *node) Leave(context.Context) error { n.left = true; return nil }

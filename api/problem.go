@@ -27,6 +27,7 @@ const (
 	CodeInvalid         = "invalid"
 	CodeUnauthorized    = "unauthorized"
 	CodeCrossOrigin     = "cross_origin"
+	CodeForbidden       = "forbidden"
 	CodeNotFound        = "not_found"
 	CodeConflict        = "conflict"
 	CodeTooLarge        = "too_large"

@@ -40,7 +40,10 @@ func (s *Server) route(where place, w http.ResponseWriter, r *http.Request) (*ht
 		err.write(w)
 		return nil, false
 	}
-	if where == here || where == withState && s.deps.Cluster.HasLog() && !consistent && (index > 0 || s.knows(r)) {
+	if where == here { // whatever is asked for, it is not the state
+		return s.withState(w, r, 0)
+	}
+	if where == withState && s.deps.Cluster.HasLog() && !consistent && (index > 0 || s.knows(r)) {
 		return s.withState(w, r, index)
 	}
 	leader, ok := s.awaitLeader(r.Context())

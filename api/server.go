@@ -79,6 +79,7 @@ func (s *Server) routes() error {
 	s.streamRoutes()
 	s.pushRoutes()
 	s.snapshotRoutes()
+	s.crashRoutes()
 	s.pageRoutes()
 	s.internalRoutes()
 	s.borrowedRoutes()

@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"net/http"
+	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 
@@ -61,6 +62,8 @@ type Status struct {
 	Version string      `json:"version" doc:"Its"`
 	Leader  *LeaderView `json:"leader,omitempty"`
 	Index   uint64      `json:"index"`
+	Time    time.Time   `json:"time" doc:"By the clock of the node that answers"`
+	Drill   bool        `json:"drill" doc:"The node that answers takes part in drills"`
 	Members []Member    `json:"members"`
 	Builds  struct {
 		Kept int `json:"kept"`
@@ -80,7 +83,7 @@ func (s *Server) showStatus(ctx context.Context, _ *ReadInput) (*struct{ Body St
 	state := stateOf(ctx)
 	v := Status{
 		Health: s.deps.Cluster.Health(), Node: s.deps.Cluster.Self(), Version: s.config.Version,
-		Index: state.Index(), Members: append([]Member{}, s.deps.Cluster.Members()...),
+		Index: state.Index(), Time: s.config.Now(), Drill: s.deps.Crash != nil, Members: append([]Member{}, s.deps.Cluster.Members()...),
 	}
 	if leader, _ := s.deps.Cluster.Leader(); leader.ID != "" {
 		view := s.leaderView(leader)

@@ -32,7 +32,7 @@ func cli(t *testing.T, env []string, args ...string) (stdout, stderr string, cod
 // talkers are the commands that talk to a node.
 var talkers = []string{
 	"push", "builds", "build", "build tests", "build timeline", "jobs", "logs", "cancel", "retry", "approve", "reject", "artifacts list", "artifacts get",
-	"audit", "schedules", "schedules rm", "secret set", "secret list", "secret rm", "registry set", "registry rm", "snapshot save", "nodes", "status", "why", "drain", "leave",
+	"audit", "schedules", "schedules rm", "secret set", "secret list", "secret rm", "registry set", "registry rm", "snapshot save", "nodes", "status", "why", "drain", "drill", "leave",
 }
 
 // onFiles are those that need no node.

@@ -168,6 +168,22 @@ func (c *Client) Resume(ctx context.Context, node string) (api.Node, error) {
 	return post[api.Node](ctx, c, "/nodes/"+url.PathEscape(node)+"/resume", NewKey())
 }
 
+// Crash ends a node's process as a crash would, for a drill, and keeps it away for down,
+// at least. It is sent once.
+func (c *Client) Crash(ctx context.Context, node string, down time.Duration) error {
+	q := url.Values{"down": {down.String()}}
+	resp, err := c.send(ctx, &request{method: http.MethodPost, path: prefix + "/nodes/" + url.PathEscape(node) + "/crash", query: q}, 0)
+	if err != nil {
+		return fmt.Errorf("crash node %s: %w", node, err)
+	}
+	return resp.Body.Close()
+}
+
+// Leader is the node that leads, as the node that is asked knows it.
+func (c *Client) Leader(ctx context.Context) (api.LeaderView, error) {
+	return get[api.LeaderView](ctx, c, "/leader", nil)
+}
+
 // Status says how the cluster stands.
 func (c *Client) Status(ctx context.Context) (api.Status, error) {
 	return get[api.Status](ctx, c, "/status", nil)

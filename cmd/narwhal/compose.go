@@ -43,6 +43,9 @@ func runNode(ctx context.Context, cfg nodeConfig, log *slog.Logger) error {
 	ctx, leave := context.WithCancel(ctx)
 	defer leave()
 	raisePriority(log)
+	if err := stayDown(ctx, cfg.dataDir, log); err != nil || ctx.Err() != nil {
+		return err
+	}
 	public, err := (&net.ListenConfig{}).Listen(ctx, "tcp", cfg.listen)
 	if err != nil {
 		return fmt.Errorf("--listen: %w", err)
@@ -267,6 +270,10 @@ func (n *node) buildAPI(leave context.CancelFunc) error {
 	if err != nil {
 		return err
 	}
+	var crash func(time.Duration) error
+	if n.cfg.allowDrill {
+		crash = crasher{n.cfg.dataDir}.crash
+	}
 	n.fresh = &freshness{cluster: n.cluster, replica: n.replica, leader: n.nodes.index}
 	v := view{Cluster: n.cluster, fresh: n.fresh, drain: n.drain, resume: n.resume, logs: n.copier.Settled, left: leave}
 	registry := prometheus.NewRegistry()
@@ -278,7 +285,7 @@ func (n *node) buildAPI(leave context.CancelFunc) error {
 		State: n.replica, Proposer: n.proposer, Cluster: v, Transport: n.nodes, Logs: n.logs(),
 		Explainer: explainer{n.dispatcher}, Bundles: bundles{n.bundles}, Blobs: n.blobs, Sealed: n.sealed, Giver: newGiver(n.stores(), n.cfg.repairBytes), Copies: n.copier, Sealer: n.secrets, Auth: n.auth,
 		Hooks: hooks, HooksAnywhere: n.publisher != nil,
-		Metrics: promhttp.HandlerFor(registry, promhttp.HandlerOpts{}),
+		Metrics: promhttp.HandlerFor(registry, promhttp.HandlerOpts{}), Crash: crash,
 	}, n.log.With("part", "api"))
 	return err
 }

@@ -47,6 +47,8 @@ type nodeConfig struct {
 	protocols []string
 	forward   bool
 
+	allowDrill bool
+
 	heartbeat, suspect, lost time.Duration
 	grace                    time.Duration
 	logLimit, keepLogs       string
@@ -120,6 +122,7 @@ func (c *nodeConfig) flags(f *pflag.FlagSet) {
 	f.StringVar(&c.amqpFile, "amqp-file", "", "a `file` with the URL of --amqp")
 	f.StringSliceVar(&c.protocols, "allow-protocol", []string{"https", "ssh"}, "the `protocols` that repositories are fetched by: https, ssh, http, git, file")
 	f.BoolVar(&c.forward, "forward", false, "carry writes to the leader instead of answering 307")
+	f.BoolVar(&c.allowDrill, "allow-drill", false, "take part in drills: whoever has the API token may then crash this node")
 	f.DurationVar(&c.heartbeat, "heartbeat", 500*time.Millisecond, "how long without the leader until another is elected")
 	f.DurationVar(&c.suspect, "suspect-after", link.DefaultSuspect, "how long a node may be silent until it gets no new jobs")
 	f.DurationVar(&c.lost, "lost-after", link.DefaultLost, "how long a node may be silent until its jobs run elsewhere")

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"slices"
@@ -27,10 +28,12 @@ type space struct {
 
 // NewNetwork makes a network for n nodes. Close takes it down.
 func NewNetwork(ctx context.Context, n int) (*Network, error) {
-	// Names have 15 bytes at most. The process's ID tells two that run side by side
-	// apart, as it does their addresses.
+	// Names have 15 bytes at most. The process's ID tells two that run side by side apart.
 	pid := os.Getpid()
-	subnet := fmt.Sprintf("10.213.%d.", pid%256)
+	subnet, err := freeSubnet(pid)
+	if err != nil {
+		return nil, err
+	}
 	w := &Network{name: fmt.Sprintf("nw%d", pid), here: subnet + "254"}
 	for i := 1; i <= n; i++ {
 		s := space{name: fmt.Sprintf("%sn%d", w.name, i), addr: fmt.Sprintf("%s%d", subnet, i)}
@@ -39,6 +42,22 @@ func NewNetwork(ctx context.Context, n int) (*Network, error) {
 		}
 	}
 	return w, nil
+}
+
+// freeSubnet is the beginning of addresses of which this machine has none, from the one
+// of a process's ID on.
+func freeSubnet(pid int) (string, error) {
+	taken, err := net.InterfaceAddrs()
+	if err != nil {
+		return "", fmt.Errorf("find a free subnet: %w", err)
+	}
+	for i := range 256 {
+		subnet := fmt.Sprintf("10.213.%d.", (pid+i)%256)
+		if !slices.ContainsFunc(taken, func(a net.Addr) bool { return strings.HasPrefix(a.String(), subnet) }) {
+			return subnet, nil
+		}
+	}
+	return "", errors.New("find a free subnet: all of 10.213.0.0/16 is in use")
 }
 
 // connect makes a namespace, with a cable to all that are there.

@@ -104,7 +104,9 @@ func (n *Node) Launch() error {
 	}
 	cmd := exec.Command(argv[0], argv[1:]...)
 	cmd.Stdout, cmd.Stderr = log, log
-	cmd.Env = append(os.Environ(), n.lab.opts.Env...)
+	// What the shell says of another node, such as NARWHAL_TOKEN, would be this one's flags.
+	cmd.Env = slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "NARWHAL_") })
+	cmd.Env = append(cmd.Env, n.lab.opts.Env...)
 	if n.ID == "" {
 		_ = os.Remove(filepath.Join(n.Dir, "node.json")) // another's, so that it is not taken for ours
 	}

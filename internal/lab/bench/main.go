@@ -42,6 +42,7 @@ var benches = map[string]benchmark{
 	"cancel":     {executor: "docker", run: cancel},
 	"logs":       {executor: "docker", run: logs, args: []string{"--log-limit", "200Mi"}}, // 100 MB are to be kept
 	"logcopies":  {executor: "process", run: logCopies},
+	"drill":      {run: drill},
 	"checkout":   {run: checkouts},
 	"cache":      {run: caches},
 }

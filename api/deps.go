@@ -51,7 +51,8 @@ type Cluster interface {
 	Members() []Member
 	// HasLog reports whether the replica here follows the log, and has caught up.
 	HasLog() bool
-	// VerifyLeader asks a majority whether this node still leads.
+	// VerifyLeader asks a majority whether this node still leads, and returns once all
+	// that was committed before is applied here.
 	VerifyLeader(ctx context.Context) error
 	// Leave takes this node out of the cluster for good; the process ends after it.
 	Leave(ctx context.Context) error

@@ -20,6 +20,7 @@ import (
 type journal struct {
 	mu      sync.Mutex
 	entries []string
+	gate    chan struct{} // where it is set, nothing is applied until it is closed
 }
 
 var errPoison = errors.New("upgrade this node")
@@ -27,6 +28,12 @@ var errPoison = errors.New("upgrade this node")
 func (j *journal) Apply(_, _ uint64, entry []byte) (any, error) {
 	if string(entry) == "poison" {
 		return nil, errPoison
+	}
+	j.mu.Lock()
+	gate := j.gate
+	j.mu.Unlock()
+	if gate != nil {
+		<-gate
 	}
 	j.mu.Lock()
 	defer j.mu.Unlock()

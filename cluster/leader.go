@@ -20,6 +20,21 @@ const (
 type tenure struct {
 	ctx context.Context // ends with it
 	end context.CancelFunc
+
+	mu       sync.Mutex
+	caughtUp bool // all that was committed before it is applied here
+}
+
+// catchUp waits for that, the first time that it is asked for.
+func (t *tenure) catchUp(barrier func() error) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.caughtUp {
+		return nil
+	}
+	err := barrier()
+	t.caughtUp = err == nil
+	return err
 }
 
 // office holds the current tenure, where there is one.
@@ -47,6 +62,13 @@ func (o *office) turn(ctx context.Context, leads bool) {
 	}
 	close(o.changed)
 	o.changed = make(chan struct{})
+}
+
+// current is the tenure that goes on, or nil.
+func (o *office) current() *tenure {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.now
 }
 
 // await returns the current tenure, or the next.
@@ -182,14 +204,25 @@ func (c *Cluster) Barrier(ctx context.Context) error {
 	return nil
 }
 
-// VerifyLeader asks a majority whether this node still leads.
-func (c *Cluster) VerifyLeader() error {
-	r := c.raft.Load()
+// VerifyLeader asks a majority whether this node still leads, and makes sure that all that
+// was committed under earlier leaders is applied here: a node leads some time before it
+// has. The state that is read after it holds whatever was acknowledged before it was asked.
+func (c *Cluster) VerifyLeader(ctx context.Context) error {
+	r, t := c.raft.Load(), c.office.current()
 	if r == nil {
 		return ErrNotRunning
 	}
+	if t == nil {
+		return fmt.Errorf("verify leadership: %w", ErrNotLeader)
+	}
+	if err := t.catchUp(func() error { return c.Barrier(ctx) }); err != nil {
+		return err
+	}
 	if err := r.VerifyLeader().Error(); err != nil {
 		return fmt.Errorf("verify leadership: %w", logError(err))
+	}
+	if c.office.current() != t { // it was lost and won again, and the barrier was before that
+		return fmt.Errorf("verify leadership: %w", ErrNotLeader)
 	}
 	return nil
 }

@@ -130,6 +130,51 @@ func TestVirtualSuccession(t *testing.T) {
 	})
 }
 
+// TestVirtualVerifyLeader has a leader that has not applied yet what was committed before
+// it led: it does not vouch for its state until it has.
+func TestVirtualVerifyLeader(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		network := memory(t)
+		nodes := virtualNodes(t, network, 3)
+		first := leaderOf(t, time.Minute, nodes...)
+		rest := without(nodes, first)
+		gate := make(chan struct{})
+		for _, n := range rest {
+			n.journal.mu.Lock()
+			n.journal.gate = gate
+			n.journal.mu.Unlock()
+		}
+		first.mustApply("accepted")
+		time.Sleep(time.Second) // for the others to hear that it is committed
+		network.Crash(hostOf(first.Addr()))
+		second := leaderOf2(t, rest, first.nodeID)
+
+		verified := make(chan error, 1)
+		var wg sync.WaitGroup
+		wg.Go(func() { verified <- second.VerifyLeader(t.Context()) })
+		time.Sleep(time.Second)
+		select {
+		case err := <-verified:
+			t.Errorf("it vouches for a state that lacks what was accepted: %v", err)
+			verified <- err
+		default:
+		}
+		close(gate)
+		wg.Wait()
+		if err := <-verified; err != nil || !slices.Equal(second.journal.all(), []string{"accepted"}) {
+			t.Errorf("%v, with the entries %q", err, second.journal.all())
+		}
+		first.mustNotVerify(t)
+	})
+}
+
+func (n *node) mustNotVerify(t *testing.T) {
+	t.Helper()
+	if err := n.VerifyLeader(t.Context()); err == nil {
+		t.Errorf("%s vouches for its state, and does not lead", n.nodeID)
+	}
+}
+
 // TestVirtualHangUp closes the connections of a leader that lives on: it goes on to lead.
 func TestVirtualHangUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -115,7 +115,7 @@ func (v view) Leader() (api.Leader, <-chan struct{}) {
 	return api.Leader{ID: fsm.NodeID(s.Leader.ID), APIAddr: s.Leader.Offer.APIAddr}, changed
 }
 
-func (v view) VerifyLeader(context.Context) error { return named(v.Cluster.VerifyLeader()) }
+func (v view) VerifyLeader(ctx context.Context) error { return named(v.Cluster.VerifyLeader(ctx)) }
 
 // Leave empties the node before it takes it out: its jobs end where they run.
 func (v view) Leave(ctx context.Context) error {

@@ -2,6 +2,7 @@
 #   make test     every test there is; installs what it needs (as root, on Debian)
 #   make unit     everything but the end-to-end tests, with the race detector
 #   make e2e      three real processes, Docker and RabbitMQ
+#   make chaos    random faults on five nodes, MINUTES=5 of them; SEED=… brings the same again
 #   make check    formatting, vet, linters, shell scripts, the Vagrantfile, the layout
 #   make demo     three nodes build this repository and lose their leader; KEEP=1 leaves them up
 #   make bench BENCH=latency    one benchmark, key=value on stdout; N=20 and the like go through
@@ -14,7 +15,7 @@ LINT := $(NARWHAL_CACHE)/bin/golangci-lint-$(LINT_VERSION)
 SCRIPTS := $(wildcard scripts/*.sh) .ci/run
 GO_FOLDERS = $(shell go list -e -f '{{.Dir}}' ./...)
 
-.PHONY: build test unit e2e provision-test check fmt vet lint shell layout vagrant demo bench images deps clean
+.PHONY: build test unit e2e chaos provision-test check fmt vet lint shell layout vagrant demo bench images deps clean
 .DEFAULT_GOAL := build
 # The steps share two cores, apt and one Docker engine.
 .NOTPARALLEL:
@@ -22,7 +23,7 @@ GO_FOLDERS = $(shell go list -e -f '{{.Dir}}' ./...)
 build:
 	CGO_ENABLED=0 go build -ldflags '-X main.version=$(VERSION)' -o bin/narwhal ./cmd/narwhal
 
-test: deps images unit e2e provision-test
+test: deps images unit e2e chaos provision-test
 
 deps:
 	scripts/deps.sh
@@ -37,6 +38,11 @@ unit: deps
 
 e2e: images
 	go test ./e2e/... -count=1 -timeout 30m
+
+# Five minutes of random faults; MINUTES and SEED say how many and which.
+chaos: export MINUTES ?= 5
+chaos: deps
+	go run ./internal/lab/bench chaos
 
 provision-test: build
 	NARWHAL_BINARY=bin/narwhal scripts/provision_test.sh
@@ -78,7 +84,7 @@ demo:
 	go run ./internal/lab/demo
 
 bench:
-	@[ -n "$(BENCH)" ] || { echo "which one? make bench BENCH=latency (throughput, failover, drill, starved, idle, steps, docker, checkout, logs, logcopies, cancel, cache)" >&2; exit 2; }
+	@[ -n "$(BENCH)" ] || { echo "which one? make bench BENCH=latency (throughput, failover, drill, chaos, starved, idle, steps, docker, checkout, logs, logcopies, cancel, cache)" >&2; exit 2; }
 	@go run ./internal/lab/bench $(BENCH)
 
 clean:

@@ -73,6 +73,12 @@ func (c *Client) Build(ctx context.Context, id fsm.BuildID) (api.Build, error) {
 	return get[api.Build](ctx, c, "/builds/"+number(id), nil)
 }
 
+// BuildNow gives a build as the leader has it, once a majority has confirmed that it still
+// leads: a read is no older than what anybody has seen before.
+func (c *Client) BuildNow(ctx context.Context, id fsm.BuildID) (api.Build, error) {
+	return get[api.Build](ctx, c, "/builds/"+number(id), url.Values{"consistent": {"true"}})
+}
+
 // CreateBuild builds a commit; key is one of NewKey.
 func (c *Client) CreateBuild(ctx context.Context, b api.NewBuild, key string) (api.Build, error) {
 	var out api.Build

@@ -176,29 +176,11 @@ func (w *crew) successor(ctx context.Context, old fsm.NodeID) (next hand, at tim
 func (w *crew) diverged(ctx context.Context) (int, error) {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
-	different := 0
-	err := lab.Await(ctx, "all voters to be at one index", func(ctx context.Context) (bool, error) {
-		want, err := w.hand(w.leader).client.Copy(ctx)
-		if err != nil {
-			return false, err
+	var others []*client.Client
+	for _, h := range w.hands {
+		if h.Role == "voter" && h.ID != w.leader {
+			others = append(others, h.client)
 		}
-		different = 0
-		for _, h := range w.hands {
-			if h.Role != "voter" || h.ID == w.leader {
-				continue
-			}
-			got, err := h.client.Copy(ctx)
-			if err != nil {
-				return false, err
-			}
-			if got.Index != want.Index { // something was written meanwhile, or it is a moment behind
-				return false, fmt.Errorf("%s is at index %d, the leader was at %d", h.Name, got.Index, want.Index)
-			}
-			if got.Hash != want.Hash {
-				different++
-			}
-		}
-		return true, nil
-	})
-	return different, err
+	}
+	return lab.Diverged(ctx, w.hand(w.leader).client, others)
 }

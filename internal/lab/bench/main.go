@@ -43,6 +43,7 @@ var benches = map[string]benchmark{
 	"logs":       {executor: "docker", run: logs, args: []string{"--log-limit", "200Mi"}}, // 100 MB are to be kept
 	"logcopies":  {executor: "process", run: logCopies},
 	"drill":      {run: drill},
+	"chaos":      {run: rage},
 	"checkout":   {run: checkouts},
 	"cache":      {run: caches},
 }

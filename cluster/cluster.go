@@ -305,7 +305,9 @@ func (c *Cluster) Leader() (leader Member, term uint64, ok bool) {
 
 // HasLog reports whether this node holds the log: only then is its Machine up to
 // date, more or less.
-func (c *Cluster) HasLog() bool { return c.raft.Load() != nil && c.board.logView().InLog }
+func (c *Cluster) HasLog() bool {
+	return c.raft.Load() != nil && c.board.logView().InLog && !c.store.bolt.failing.Load()
+}
 
 // UpdateLoad tells the others how busy this node is.
 func (c *Cluster) UpdateLoad(l Load) {

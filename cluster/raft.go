@@ -8,11 +8,13 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/raft"
 	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
 	"go.etcd.io/bbolt"
+	"golang.org/x/sys/unix"
 )
 
 const (
@@ -23,6 +25,10 @@ const (
 	notifyBuffer    = 32
 	transferTries   = 3
 	observationRoom = 64
+
+	// reserved bytes of the disk are the log's before it needs them: a node whose disk
+	// somebody else has filled goes on to vote and to follow.
+	reserved = 32 << 20
 )
 
 // MaxEntry is the largest entry that Apply takes, bytes. Heartbeats wait behind
@@ -32,7 +38,7 @@ const MaxEntry = 4 << 20
 // raftLogStore is the log on disk. Every node opens one: it stays empty until
 // the leader asks the node to hold the log.
 type raftLogStore struct {
-	bolt  *raftboltdb.BoltStore
+	bolt  *storeHealth
 	cache *raft.LogCache
 	snaps *raft.FileSnapshotStore
 }
@@ -53,17 +59,56 @@ func openLogStore(dir string, log *slog.Logger) (*raftLogStore, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open log: %w", err)
 	}
-	cache, err := raft.NewLogCache(cachedEntries, bolt)
+	if err := reserve(path, log); err != nil {
+		return nil, errors.Join(err, bolt.Close())
+	}
+	health := &storeHealth{BoltStore: bolt}
+	cache, err := raft.NewLogCache(cachedEntries, health)
 	if err == nil {
 		var snaps *raft.FileSnapshotStore
 		snaps, err = raft.NewFileSnapshotStoreWithLogger(dir, keepSnapshots, newRaftLog(log))
 		if err == nil {
-			return &raftLogStore{bolt: bolt, cache: cache, snaps: snaps}, nil
+			return &raftLogStore{bolt: health, cache: cache, snaps: snaps}, nil
 		}
 	}
 	_ = bolt.Close()
 	return nil, fmt.Errorf("open log: %w", err)
 }
+
+// reserve takes room on the disk that the log's file does not fill yet. Where there is
+// none, or the file system can't, the log does without.
+func reserve(path string, log *slog.Logger) error {
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		return fmt.Errorf("reserve room for the log: %w", err)
+	}
+	defer func() { _ = f.Close() }()
+	err = unix.Fallocate(int(f.Fd()), unix.FALLOC_FL_KEEP_SIZE, 0, reserved)
+	if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EOPNOTSUPP) {
+		log.Warn("no room can be kept free for the log: it may have none when the disk is full", "file", path, "err", err)
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("reserve room for the log: %w", err)
+	}
+	return nil
+}
+
+// storeHealth knows whether entries can be stored at the moment.
+type storeHealth struct {
+	*raftboltdb.BoltStore
+	failing atomic.Bool
+}
+
+// StoreLogs implements raft.LogStore.
+func (s *storeHealth) StoreLogs(logs []*raft.Log) error {
+	err := s.BoltStore.StoreLogs(logs)
+	s.failing.Store(err != nil)
+	return err
+}
+
+// StoreLog implements raft.LogStore.
+func (s *storeHealth) StoreLog(log *raft.Log) error { return s.StoreLogs([]*raft.Log{log}) }
 
 func (s *raftLogStore) hasState() (bool, error) {
 	return raft.HasExistingState(s.cache, s.bolt, s.snaps)

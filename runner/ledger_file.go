@@ -9,6 +9,8 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+
+	"golang.org/x/sys/unix"
 )
 
 // A ledger file is its magic, then frames: length of the payload (4 bytes, big
@@ -18,6 +20,10 @@ const (
 	frameHead   = 8
 	maxFrame    = 16 << 20
 	compactAt   = 4 << 20 // bytes; a file is not rewritten before it has grown so far
+
+	// reserved bytes of the disk are the ledger's before it needs them: what runs when the
+	// disk becomes full has to end, and be told.
+	reserved = 1 << 20
 )
 
 // ErrNotLedger is returned when a file in the ledger's place is something else.
@@ -95,7 +101,20 @@ func (lf *ledgerFile) open(path string, each func(payload []byte) error) (lost i
 	if err != nil {
 		return 0, errors.Join(err, lf.f.Close())
 	}
-	return int64(len(rest)), nil
+	return int64(len(rest)), lf.reserve()
+}
+
+// reserve takes room on the disk that the file does not fill yet. Where there is none, or
+// the file system can't, the ledger does without.
+func (lf *ledgerFile) reserve() error {
+	err := unix.Fallocate(int(lf.f.Fd()), unix.FALLOC_FL_KEEP_SIZE, 0, reserved)
+	if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EOPNOTSUPP) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("reserve room for the ledger: %w", err)
+	}
+	return nil
 }
 
 // write appends frames and waits for the disk.
@@ -143,7 +162,7 @@ func (lf *ledgerFile) replace(frames []byte) error {
 	lf.f = f
 	lf.size = int64(len(ledgerMagic) + len(frames))
 	lf.compacted = lf.size
-	return nil
+	return lf.reserve()
 }
 
 func (lf *ledgerFile) close() error {

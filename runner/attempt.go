@@ -25,7 +25,7 @@ type attempt struct {
 	stops chan time.Duration // graces; the executor's run is stopped with each
 	asks  chan struct{}      // holds a token when there may be new decisions
 	done  chan struct{}      // closed when nothing more is written to its log
-	begun bool               // an earlier start of this node has started its process
+	begun bool               // an earlier start of this node has started its process, or may have
 
 	// life ends when this process lets go of the attempt without ending it;
 	// prep, inside it, when the attempt is stopped before its steps run.

@@ -40,6 +40,8 @@ type Config struct {
 	Adjust func(*pipeline.Pipeline) error
 	Log    *slog.Logger
 
+	// Boot names the machine's current start; empty where that can't be told.
+	Boot string
 	// LeaveRunning leaves jobs to be adopted by the next start when this one
 	// ends; only where Executor can adopt them.
 	LeaveRunning bool

@@ -22,6 +22,7 @@ type record struct {
 type accepted struct {
 	Ref  fsm.AttemptRef `cbor:"1,keyasint"`
 	Work link.Work      `cbor:"2,keyasint"`
+	Boot string         `cbor:"3,keyasint,omitempty"` // Config.Boot at the time
 }
 
 type outcome struct {
@@ -41,6 +42,7 @@ type closing struct {
 type entry struct {
 	Ref     fsm.AttemptRef
 	Work    link.Work
+	Boot    string
 	Started bool
 	Outcome *fsm.Outcome // set when it has ended
 }
@@ -65,7 +67,7 @@ func (b *book) apply(r record) {
 	switch {
 	case r.Accepted != nil:
 		if b.open[r.Accepted.Ref] == nil {
-			b.open[r.Accepted.Ref] = &entry{Ref: r.Accepted.Ref, Work: r.Accepted.Work}
+			b.open[r.Accepted.Ref] = &entry{Ref: r.Accepted.Ref, Work: r.Accepted.Work, Boot: r.Accepted.Boot}
 			b.order = append(b.order, r.Accepted.Ref)
 		}
 	case r.Started != nil:
@@ -105,7 +107,7 @@ func (b *book) records() []record {
 		out = append(out, record{Closed: &c})
 	}
 	for _, e := range b.entries() {
-		out = append(out, record{Accepted: &accepted{Ref: e.Ref, Work: e.Work}})
+		out = append(out, record{Accepted: &accepted{Ref: e.Ref, Work: e.Work, Boot: e.Boot}})
 		if e.Started {
 			out = append(out, record{Started: &e.Ref})
 		}

@@ -72,7 +72,7 @@ func (r *Runner) take(outer context.Context, todo *round, act action, work *link
 		}
 		a.bind(outer)
 		r.attempts[act.ref] = a
-		todo.records = append(todo.records, record{Accepted: &accepted{Ref: a.ref, Work: a.work}})
+		todo.records = append(todo.records, record{Accepted: &accepted{Ref: a.ref, Work: a.work, Boot: r.cfg.Boot}})
 		todo.starts = append(todo.starts, a)
 	case cancel:
 		a.halt(canceling, r.cfg.Grace)

@@ -121,7 +121,9 @@ func New(cfg Config) (*Runner, error) {
 	}
 	for _, e := range l.book.entries() {
 		a := newAttempt(e.Ref, e.Work)
-		a.begun = e.Started
+		// What the machine had not written when it went down is not known: of a job that it
+		// took before, nobody can say that it never began.
+		a.begun = e.Started || e.Boot != "" && e.Boot != cfg.Boot
 		r.attempts[e.Ref] = a
 		if e.Outcome != nil {
 			a.state = ended

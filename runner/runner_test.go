@@ -313,6 +313,38 @@ func TestRestartAfterStepsBegan(t *testing.T) {
 	n.end()
 }
 
+// TestRestartOfTheMachine finds an attempt that was accepted before the machine went down.
+// Its journal says nothing: that may not have come to the disk.
+func TestRestartOfTheMachine(t *testing.T) {
+	n := newNode(t)
+	boot := "first"
+	n.adjust = func(c *Config) { c.LeaveRunning, c.Boot = true, boot }
+	held := func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }
+	n.files.ensure = held
+	n.start()
+	a, b := ref(1, 1, 7), ref(2, 1, 8)
+	n.leader.want(job(a))
+	n.leader.await(t, "the attempt's folder", func() bool { _, err := os.Stat(filepath.Join(n.r.dir(a), "log")); return err == nil })
+	n.end()
+	boot = "second"
+	n.start()
+	if o := n.leader.awaitOutcome(t, a); o.Cause != fsm.CauseNodeLost {
+		t.Errorf("outcome is %+v", o)
+	}
+	n.leader.want(job(b))
+	n.leader.await(t, "the attempt's folder", func() bool { _, err := os.Stat(filepath.Join(n.r.dir(b), "log")); return err == nil })
+	n.end()
+	n.files.ensure = nil
+	n.start()
+	n.m.awaitRun(t, b) // the machine was up all the time
+	n.m.exit(b, passed())
+	if o := n.leader.awaitOutcome(t, b); o.Status != fsm.Passed {
+		t.Errorf("outcome is %+v", o)
+	}
+	n.settled()
+	n.end()
+}
+
 func TestShutdownTellsTheLeader(t *testing.T) {
 	n := newNode(t)
 	n.start()

@@ -22,6 +22,7 @@ type RecordKind string
 // The kinds.
 const (
 	RecordBegun   RecordKind = "begun"   // a process that had waited for its job was given it
+	RecordStart   RecordKind = "start"   // a step is about to run: from here on it may have
 	RecordProcess RecordKind = "process" // a step started a session of processes
 	RecordWait    RecordKind = "wait"    // a step waits for a person
 	RecordGo      RecordKind = "go"      // a person has decided on it
@@ -142,7 +143,7 @@ func Has(records []Record, kind RecordKind) bool {
 // sound brings a record within bounds, and reports whether it makes sense.
 func (r *Record) sound() bool {
 	switch r.Kind {
-	case RecordBegun, RecordProcess, RecordStop, RecordWait, RecordGo:
+	case RecordBegun, RecordStart, RecordProcess, RecordStop, RecordWait, RecordGo:
 		return true
 	case RecordStep:
 		return r.Result != nil && soundStep(r.Result)

@@ -140,7 +140,9 @@ func Recorded(records []Record) func(Proc) bool {
 	}
 }
 
-// boot names the time since the machine was started.
+// Boot names the time since the machine was started; it is empty where that can't be told.
+func Boot() string { return boot() }
+
 var boot = sync.OnceValue(func() string {
 	data, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	if err != nil {

@@ -52,7 +52,11 @@ func (r *run) step(ctx context.Context, i int) ending {
 	if passed(end) {
 		r.log.Printf("step %s (%d of %d)", step.Name, i+1, len(r.task.Steps))
 		r.began(i, result.StartedAt)
-		end, tries = r.tries(ctx, i, step)
+		if err := r.journal.Append(Record{Kind: RecordStart, Step: i}); err != nil {
+			end = broken("%v", err) // nobody would know that it ran, and it might run again
+		} else {
+			end, tries = r.tries(ctx, i, step)
+		}
 		r.ended(i)
 	}
 	if end.message != "" {

@@ -463,3 +463,28 @@ func TestPeakIsTheStepsOwn(t *testing.T) {
 		t.Errorf("a step that does nothing has %d bytes, one that takes 300 MiB %d", small, large)
 	}
 }
+
+// TestStartIsRecordedFirst: a crash at any time leaves a record of each step that may have
+// run, so that no attempt runs one twice.
+func TestStartIsRecordedFirst(t *testing.T) {
+	j := newJob(t, "true", "true")
+	j.run(t.Context())
+	started, processes := make(map[int]bool), 0
+	for _, r := range j.records() {
+		switch r.Kind {
+		case supervise.RecordStart:
+			started[r.Step] = true
+		case supervise.RecordProcess:
+			if processes++; !started[r.Step] {
+				t.Errorf("step %d had a process before its start was recorded", r.Step)
+			}
+		case supervise.RecordStep:
+			if !started[r.Step] {
+				t.Errorf("step %d ended and was never recorded to start", r.Step)
+			}
+		}
+	}
+	if len(started) != 2 || processes == 0 {
+		t.Errorf("%d starts and %d processes in %+v", len(started), processes, j.records())
+	}
+}

@@ -20,6 +20,7 @@ import (
 	"github.com/codepr/narwhal/pipeline"
 	"github.com/codepr/narwhal/runner"
 	"github.com/codepr/narwhal/secret"
+	"github.com/codepr/narwhal/supervise"
 )
 
 // workshop is where jobs are run: the runner and what it works with.
@@ -78,8 +79,8 @@ func newWorkshop(cfg nodeConfig, id cluster.Identity, around surroundings, log *
 			Labels: runner.Labels(cfg.name, labels), Executor: exec.Name(), Version: version,
 		},
 		Leader: around.leader, Checkout: w.mirrors, Executor: exec, Load: runner.Sampler(cfg.dataDir), Log: log,
-		LeaveRunning: exec.Name() == "docker",
-		Beat:         min(link.DefaultBeat, cfg.suspect/3), Lease: lease, FenceGrace: cfg.lost / 10, Lost: cfg.lost, Grace: cfg.grace,
+		Boot: supervise.Boot(), LeaveRunning: exec.Name() == "docker",
+		Beat: min(link.DefaultBeat, cfg.suspect/3), Lease: lease, FenceGrace: cfg.lost / 10, Lost: cfg.lost, Grace: cfg.grace,
 		LogBytes: cfg.keepBytes, Unseal: around.secrets.Open, SecretHelp: around.secretHelp, Blobs: around.blobs, Copies: around.copies, LogAge: cfg.keepLogsFor, Caches: around.caches, Adjust: around.adjust,
 		Marks: cfg.marks, Full: around.full, Shelves: w.shelves(around),
 	})

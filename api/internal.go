@@ -42,6 +42,8 @@ func (s *Server) internalRoutes() {
 	s.nodes.HandleFunc("GET "+SealedPath("{digest}"), s.sendBlob(s.deps.Sealed))
 	s.nodes.HandleFunc("PUT "+SealedPath("{digest}"), s.takeBlob(s.deps.Sealed))
 	s.nodes.Handle("POST "+CopiesPath, s.deps.Copies)
+	s.nodes.Handle("POST "+CommitsPath, s.deps.Commits)
+	s.hookNodeRoutes()
 	s.nodes.HandleFunc("POST "+SealsPath, s.enterSeals)
 	s.nodes.HandleFunc("POST "+GivePath, s.giveBlob)
 	s.nodes.HandleFunc("GET "+HoldersPath("{kind}", "{digest}"), s.blobHolders)

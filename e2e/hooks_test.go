@@ -330,6 +330,7 @@ func noToken(t *testing.T, l *lab.Lab) {
 		for _, path := range []string{
 			"GET /", "GET /builds/1", "GET /metrics", "GET /api/v1/builds", "GET /api/v1/builds/1", "GET /api/v1/builds/1/events",
 			"GET /api/v1/jobs", "GET /api/v1/jobs/1.1/logs", "GET /api/v1/jobs/1.1/logs/stream", "GET /api/v1/nodes", "GET /api/v1/status",
+			"GET /api/v1/hooks", "GET /api/v1/hooks/0123456789ABCDEF", "POST /api/v1/hooks/0123456789ABCDEF/replay",
 			"POST /api/v1/builds", "POST /api/v1/builds/1/cancel", "POST /api/v1/builds/1/retry", "POST /api/v1/push",
 			"POST /api/v1/nodes/" + string(leads.ID) + "/drain", "POST /api/v1/leave",
 		} {

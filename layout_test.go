@@ -43,6 +43,7 @@ var mayImport = map[string][]string{
 	"bundle":      {"fsm", "blob"},               // what `narwhal push` brought
 	"blob":        {"fsm"},                       // a node's store of files, named by what is in them
 	"copies":      {"fsm", "blob", "joblog"},     // second copies of logs, and their seals
+	"heads":       {"fsm"},                       // what was pushed while nobody was told
 	"mend":        {"fsm"},                       // copies that were lost, made again
 	"inbox":       {"fsm"},                       // the webhooks that came to a node
 	"junit":       {"fsm", "joblog/mask"},        // what JUnit XML reports say. Pure

@@ -159,7 +159,7 @@ type Deliveries interface {
 	Replay(ctx context.Context, id, again string) (inbox.Delivery, error)
 }
 
-// Deps is what the API stands on. All are needed but Hooks, Metrics and Crash.
+// Deps is what the API stands on. All are needed but Hooks, Heads, Metrics and Crash.
 type Deps struct {
 	State     State
 	Proposer  Proposer
@@ -182,6 +182,8 @@ type Deps struct {
 	Deliveries Deliveries
 	// Commits takes what other nodes hand to the leader, at CommitsPath.
 	Commits http.Handler
+	// Heads asks a remote for its branches and tags; nil where this node can't.
+	Heads func(ctx context.Context, cloneURL string) ([]RemoteHead, error)
 	// Metrics answers /metrics.
 	Metrics http.Handler
 	// Crash ends the process, which stays away for down, at least. It returns only

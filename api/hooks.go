@@ -104,7 +104,8 @@ func (s *Server) listHooks(ctx context.Context, in *struct {
 	}
 	found, missing := gather(ctx, s, func(ctx context.Context, id fsm.NodeID) ([]inbox.Delivery, error) {
 		var list []inbox.Delivery
-		return list, s.askPeer(ctx, id, http.MethodGet, hooksPath(f), &list)
+		err := s.askPeer(ctx, id, http.MethodGet, hooksPath(f), &list)
+		return list, err
 	})
 	for id, list := range found {
 		for _, d := range list {

@@ -44,6 +44,7 @@ func (s *Server) internalRoutes() {
 	s.nodes.Handle("POST "+CopiesPath, s.deps.Copies)
 	s.nodes.Handle("POST "+CommitsPath, s.deps.Commits)
 	s.hookNodeRoutes()
+	s.nodes.HandleFunc("POST "+HeadsPath, s.askHeads)
 	s.nodes.HandleFunc("POST "+SealsPath, s.enterSeals)
 	s.nodes.HandleFunc("POST "+GivePath, s.giveBlob)
 	s.nodes.HandleFunc("GET "+HoldersPath("{kind}", "{digest}"), s.blobHolders)

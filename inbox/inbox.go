@@ -272,7 +272,8 @@ func find(tx *bbolt.Tx, bucket []byte, id string) (d Delivery, err error) {
 	if data == nil {
 		return d, ErrNotFound
 	}
-	return d, json.Unmarshal(data, &d)
+	err = json.Unmarshal(data, &d)
+	return d, err
 }
 
 func put(tx *bbolt.Tx, bucket []byte, d *Delivery) error {

@@ -282,7 +282,7 @@ func (n *node) buildAPI(leave context.CancelFunc) error {
 	}, api.Deps{
 		State: n.replica, Proposer: n.proposer, Cluster: v, Transport: n.nodes, Logs: n.logs(),
 		Explainer: explainer{n.dispatcher}, Bundles: bundles{n.bundles}, Blobs: n.blobs, Sealed: n.sealed, Giver: newGiver(n.stores(), n.cfg.repairBytes), Copies: n.copier, Sealer: n.secrets, Auth: n.auth,
-		Hooks: n.hooks, Deliveries: deliveries{n.inbox, n.hooks}, Commits: n.desk(),
+		Hooks: n.hooks, Deliveries: deliveries{n.inbox, n.hooks}, Commits: n.desk(), Heads: n.remoteHeads(),
 		Metrics: promhttp.HandlerFor(registry, promhttp.HandlerOpts{}), Crash: crash,
 	}, n.log.With("part", "api"))
 	return err
@@ -306,6 +306,7 @@ func (n *node) lead(ctx context.Context) error {
 		tenure.start("dispatcher", n.dispatcher.Lead)
 		tenure.start("mender", n.mender().Run)
 		tenure.start("sinks", n.setSinks)
+		tenure.start("heads", n.headsWatcher().Run)
 		if n.publisher != nil {
 			consumer, err := agent.NewConsumer(n.broker, n.proposer, n.overtaken, n.log.With("part", "agent"))
 			if err != nil {

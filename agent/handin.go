@@ -67,13 +67,15 @@ func outcomeOf(err error) inbox.Outcome {
 	return o
 }
 
-func (h *Hooks) settle(d *inbox.Delivery, o inbox.Outcome) {
+func (h *Hooks) settle(d *inbox.Delivery, o inbox.Outcome) (written bool) {
 	if h.record.Inbox == nil {
-		return
+		return true
 	}
-	if err := h.record.Inbox.Settle(d.ID, o); err != nil {
+	err := h.record.Inbox.Settle(d.ID, o)
+	if err != nil {
 		h.logOf(d).Error("what became of a webhook could not be written down: it is handed in again", "error", err)
 	}
+	return err == nil
 }
 
 // Run hands in what a crash cut off, and what no leader could be reached for, until ctx
@@ -121,7 +123,9 @@ func (h *Hooks) settleAll(ctx context.Context) (left bool, err error) {
 		if time.Since(d.At) < settleWithin {
 			o, err = h.handIn(ctx, &d, body, "")
 		}
-		h.settle(&d, o)
+		if !h.settle(&d, o) {
+			left = true
+		}
 		switch o.Status {
 		case inbox.Waiting:
 			left = true

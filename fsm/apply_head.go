@@ -16,13 +16,23 @@ func (tx *txn) noteHead(c *AddBuild) {
 		return
 	}
 	next := Remote{Repo: p.Repo, CloneURL: p.CloneURL, Forge: p.Forge, PushedAt: tx.now}
-	if was, ok := tx.remotes.Get(nameKey(p.Repo)); ok {
+	was, ok := tx.remotes.Get(nameKey(p.Repo))
+	switch {
+	case ok && c.Missed:
+		next = *was
+	case ok:
 		next.Looked = was.Looked
-	} else {
+	case c.Missed:
+		return // it was forgotten meanwhile
+	default:
 		tx.remoteCount++
 	}
 	tx.remotes.Insert(nameKey(p.Repo), &next)
-	tx.putHead(&Head{Repo: p.Repo, Ref: p.Ref, SHA: p.SHA}, tx.countHeads(p.Repo))
+	known := 0
+	if _, there := tx.heads.Get(nameKey(p.Repo, p.Ref)); !there {
+		known = tx.countHeads(p.Repo)
+	}
+	tx.putHead(&Head{Repo: p.Repo, Ref: p.Ref, SHA: p.SHA}, known)
 	tx.boundRemotes()
 }
 

@@ -51,6 +51,8 @@ type AddBuild struct {
 	RetryOf BuildID `json:"retry_of,omitempty"`
 	// Inputs are not known to be the file's until it is planned.
 	Inputs map[string]string `json:"inputs,omitempty"`
+	// Missed says that nobody told of the push: a look at its remote has found it.
+	Missed bool `json:"missed,omitempty"`
 }
 
 // AssignJob places a queued job on a node. Refused with ErrNotQueued,

@@ -11,7 +11,7 @@ type Remote struct {
 	Repo     string    `json:"repo"`
 	CloneURL string    `json:"clone_url"` // as the newest push told it
 	Forge    string    `json:"forge,omitempty"`
-	PushedAt time.Time `json:"pushed_at"` // of the newest push that was told of
+	PushedAt time.Time `json:"pushed_at"` // when the newest push that was told of was
 	// Looked says that all its refs are known, but for those beyond MaxRepoHeads: one that
 	// is not is new.
 	Looked bool `json:"looked,omitempty"`

@@ -275,12 +275,12 @@ func (w *world) command(f []string) Command {
 	}
 	opt := options(f)
 	switch f[0] {
-	case "push": // push REPO SHA [branch=B] [tag=T] [event=E] [url=U] [fork=1] [by=AUTHOR] [input=K:V] [retry=BUILD]
+	case "push": // push REPO SHA [branch=B] [tag=T] [event=E] [url=U] [fork=1] [by=AUTHOR] [missed=1] [input=K:V] [retry=BUILD]
 		c := Commit{Repo: arg(1), Author: opt["by"], CloneURL: opt.get("url", "git://"+arg(1)), SHA: arg(2), Ref: "refs/heads/" + opt.get("branch", "main"), Event: Event(opt.get("event", "push")), Fork: opt["fork"] != ""}
 		if tag, ok := opt["tag"]; ok {
 			c.Ref, c.Event = "refs/tags/"+tag, EventTag
 		}
-		return Command{AddBuild: &AddBuild{Key: c.Key() + opt["retry"], Commit: c, Inputs: inputs(opt["input"]), RetryOf: BuildID(opt.num(w, "retry", 0))}}
+		return Command{AddBuild: &AddBuild{Key: c.Key() + opt["retry"], Commit: c, Inputs: inputs(opt["input"]), RetryOf: BuildID(opt.num(w, "retry", 0)), Missed: opt["missed"] != ""}}
 	case "node": // node ID [cpu=MILLI] [start=N]
 		return Command{UpsertNode: &UpsertNode{Node: Node{ID: NodeID(arg(1)), Incarnation: opt.num(w, "start", 1),
 			Capacity: pipeline.Resources{CPU: int64(opt.num(w, "cpu", 4000)), Memory: 8 << 30}}}}

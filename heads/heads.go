@@ -36,6 +36,9 @@ type Config struct {
 	Propose func(ctx context.Context, commands []fsm.Command) ([]fsm.Result, error)
 	// Check says what is wrong with a commit from outside.
 	Check func(fsm.Commit) error
+	// Age is how long ago the newest push that was told of may be: a repository whose
+	// webhook is gone is to be left alone. Default 30 days.
+	Age time.Duration
 	// Pause is how long a new leader waits: what was kept of webhooks comes in before,
 	// and says more of a commit. Default 5s.
 	Pause time.Duration
@@ -70,7 +73,7 @@ type try struct {
 
 // New makes a watcher; it remembers nothing of what another leader has seen.
 func New(cfg Config) *Watcher {
-	cfg.Pause, cfg.Retry = cmp.Or(cfg.Pause, 5*time.Second), cmp.Or(cfg.Retry, 10*time.Second)
+	cfg.Pause, cfg.Retry, cfg.Age = cmp.Or(cfg.Pause, 5*time.Second), cmp.Or(cfg.Retry, 10*time.Second), cmp.Or(cfg.Age, 30*24*time.Hour)
 	return &Watcher{cfg: cfg, missed: make(map[string]bool), tries: make(map[string]try)}
 }
 
@@ -81,7 +84,9 @@ func (w *Watcher) Run(ctx context.Context) error {
 	}
 	s, _ := w.cfg.Watch()
 	for r := range s.Remotes() {
-		w.missed[r.Repo] = true
+		if time.Since(r.PushedAt) < w.cfg.Age {
+			w.missed[r.Repo] = true
+		}
 	}
 	asked := len(w.missed)
 	for first := true; ; first = false {
@@ -217,7 +222,7 @@ func (w *Watcher) build(ctx context.Context, missed []fsm.Commit, log *slog.Logg
 			log.Warn("a push that nobody was told of is not built", "ref", c.Ref, "sha", c.SHA, "error", err)
 			continue
 		}
-		commands = append(commands, fsm.Command{AddBuild: &fsm.AddBuild{Key: c.Key(), Commit: c}})
+		commands = append(commands, fsm.Command{AddBuild: &fsm.AddBuild{Key: c.Key(), Commit: c, Missed: true}})
 	}
 	if len(commands) == 0 {
 		return nil

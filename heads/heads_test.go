@@ -305,6 +305,28 @@ func TestManyNewRefs(t *testing.T) {
 	})
 }
 
+// TestWebhookIsGone has nobody told of a repository for a month, though leaders find what
+// is pushed there: it is left alone then.
+func TestWebhookIsGone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.push("acme/api", "refs/heads/main", "1", true)
+		w.lead(time.Minute)
+		time.Sleep(29 * 24 * time.Hour)
+		w.push("acme/api", "refs/heads/main", "2", false)
+		w.lead(time.Minute)
+		w.wantBuilt("main@1 main@2")
+		time.Sleep(2 * 24 * time.Hour)
+		w.push("acme/api", "refs/heads/main", "3", false)
+		w.lead(time.Minute)
+		w.wantBuilt("main@1 main@2")
+		w.tell("acme/api", "refs/heads/main", "3")
+		w.push("acme/api", "refs/heads/main", "4", false)
+		w.lead(time.Minute)
+		w.wantBuilt("main@1 main@2 main@3 main@4")
+	})
+}
+
 // TestServerAway tries again, and no more than six times.
 func TestServerAway(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

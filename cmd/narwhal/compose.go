@@ -306,7 +306,9 @@ func (n *node) lead(ctx context.Context) error {
 		tenure.start("dispatcher", n.dispatcher.Lead)
 		tenure.start("mender", n.mender().Run)
 		tenure.start("sinks", n.setSinks)
-		tenure.start("heads", n.headsWatcher().Run)
+		if n.cfg.catchUp {
+			tenure.start("heads", n.headsWatcher().Run)
+		}
 		if n.publisher != nil {
 			consumer, err := agent.NewConsumer(n.broker, n.proposer, n.overtaken, n.log.With("part", "agent"))
 			if err != nil {

@@ -67,7 +67,7 @@ const (
 	strangersEach  = time.Second
 	strangersBurst = 20
 	// gather is how long a write waits for others, to share its fsync with them.
-	gather = 2 * time.Millisecond
+	gather = 200 * time.Microsecond
 )
 
 // The buckets. Keys are IDs, and so in the order of time.

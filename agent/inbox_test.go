@@ -173,6 +173,9 @@ func TestReplay(t *testing.T) {
 	if d, err = h.Replay(t.Context(), id, ""); err != nil || d.Status != inbox.Waiting {
 		t.Errorf("without a leader: %+v, %v", d, err)
 	}
+	if kept, _, err := b.Find(id); err != nil || kept.Status != inbox.Accepted || kept.Replays != 4 {
+		t.Errorf("a replay that came to nothing leaves %+v, %v", kept, err)
+	}
 	if _, err := h.Replay(t.Context(), "0123456789ABCDEF", ""); !errors.Is(err, inbox.ErrNotFound) {
 		t.Errorf("one that is not there: %v", err)
 	}

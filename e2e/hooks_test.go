@@ -37,13 +37,19 @@ type forge struct {
 
 func newForge(t *testing.T) *forge {
 	t.Helper()
+	return newForgeBehind(t, func(next http.Handler) http.Handler { return next })
+}
+
+// newForgeBehind is newForge with something before it.
+func newForgeBehind(t *testing.T, door func(next http.Handler) http.Handler) *forge {
+	t.Helper()
 	path, err := exec.Command("git", "--exec-path").Output()
 	must(t, err)
 	f := &forge{root: t.TempDir()}
-	server := httptest.NewServer(&cgi.Handler{
+	server := httptest.NewServer(door(&cgi.Handler{
 		Path: filepath.Join(strings.TrimSpace(string(path)), "git-http-backend"),
 		Env:  []string{"GIT_PROJECT_ROOT=" + f.root, "GIT_HTTP_EXPORT_ALL=1", "GIT_CONFIG_NOSYSTEM=1"},
-	})
+	}))
 	t.Cleanup(server.Close)
 	f.url, f.host = server.URL, strings.TrimPrefix(server.URL, "http://")
 	return f

@@ -219,6 +219,9 @@ func (b *Inbox) Replayed(id string, o Outcome) error {
 		if o.Status == Known && d.Status == Accepted && o.Build == d.Build {
 			return // it is the one that this delivery made
 		}
+		if o.Status == Waiting && d.Status != Waiting {
+			return // nothing came of it: who asked is told so
+		}
 		o.SettledAt = now
 		d.Outcome = o
 	})

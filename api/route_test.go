@@ -271,5 +271,7 @@ func TestFollowerThatIsBehind(t *testing.T) {
 	for _, path := range []string{"/api/v1/builds/%d", "/api/v1/jobs/%d.1", "/api/v1/builds/%d/tests"} {
 		b.call("GET", fmt.Sprintf(path, second), "").want(200)
 	}
+	// A client that has heard of the build elsewhere knows an index of before.
+	b.call("GET", fmt.Sprintf("/api/v1/builds/%d?index=1", second), "").want(200)
 	b.call("GET", fmt.Sprintf("/api/v1/builds/%d", second+1), "").wantProblem(404, api.CodeNotFound)
 }

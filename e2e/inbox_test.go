@@ -163,11 +163,7 @@ func TestKilledBetweenKeepAndHandIn(t *testing.T) {
 	r, ran := f.repository(t, "acme/api"), newLedger(t)
 	sha := commit(t, r, ran.file(small+"steps: [{command: echo $NARWHAL_COMMIT >> LEDGER}]\n"))
 	body := f.push(t, r, sha)
-	for _, other := range l.Nodes {
-		if other != n {
-			must(t, other.Signal(syscall.SIGSTOP))
-		}
-	}
+	goOn := halt(t, l, n)
 	var sender errgroup.Group
 	sender.Go(func() error { // of whom nobody ever hears whether it arrived
 		a, err := send(deadline(t, patience), n, "/hooks/github", body, delivery("d1", secret, body))
@@ -185,12 +181,38 @@ func TestKilledBetweenKeepAndHandIn(t *testing.T) {
 	})
 	must(t, n.Kill())
 	must(t, sender.Wait())
-	for _, other := range l.Nodes {
-		if other != n {
-			must(t, other.Signal(syscall.SIGCONT))
+	goOn()
+	must(t, n.Start(deadline(t, patience)))
+	b := handedIn(t, l, n)
+	wantStatus(t, b, fsm.Passed)
+	if b.SHA != sha || b.Author != "Otter" {
+		t.Errorf("built is %+v", b)
+	}
+	if n, builds := ran.count(t, sha), allBuilds(t, anyNode(t, l)); n != 1 || len(builds) != 1 {
+		t.Errorf("the step has run %d times, the builds are %v", n, builds)
+	}
+}
+
+// halt stops all processes but one node's, as a machine that hangs would, until the
+// function that it returns is called.
+func halt(t *testing.T, l *lab.Lab, but *lab.Node) (goOn func()) {
+	t.Helper()
+	signal := func(s syscall.Signal) {
+		t.Helper()
+		for _, other := range l.Nodes {
+			if other != but {
+				must(t, other.Signal(s))
+			}
 		}
 	}
-	must(t, n.Start(deadline(t, patience)))
+	signal(syscall.SIGSTOP)
+	return func() { signal(syscall.SIGCONT) }
+}
+
+// handedIn waits until the only webhook that a node has taken is handed in, and its build
+// has ended.
+func handedIn(t *testing.T, l *lab.Lab, n *lab.Node) api.Build {
+	t.Helper()
 	var settled api.Delivery
 	await(t, "the webhook to be handed in", func(context.Context) (bool, error) {
 		all := deliveriesAt(t, n)
@@ -202,12 +224,31 @@ func TestKilledBetweenKeepAndHandIn(t *testing.T) {
 		_, err := anyNode(t, l).Build(ctx, settled.Build)
 		return err == nil, err
 	})
-	b := ended(t, anyNode(t, l), settled.Build)
-	wantStatus(t, b, fsm.Passed)
-	if b.SHA != sha || b.Author != "Otter" {
-		t.Errorf("built is %+v", b)
+	return ended(t, anyNode(t, l), settled.Build)
+}
+
+// TestNoLeaderForAWhile has a webhook come while nobody leads: the forge is told to send
+// it again, and does not have to.
+func TestNoLeaderForAWhile(t *testing.T) {
+	t.Parallel()
+	f := newForge(t)
+	l := webhooked(t, f)
+	n := follower(t, l)
+	r := f.repository(t, "acme/api")
+	sha := commit(t, r, small+"steps: [{command: 'true'}]\n")
+	body := f.push(t, r, sha)
+	goOn := halt(t, l, n)
+	a, err := send(deadline(t, patience), n, "/hooks/github", body, delivery("d1", secret, body))
+	if err != nil || a.code != http.StatusServiceUnavailable {
+		t.Errorf("without a leader a webhook is answered %+v, %v", a, err)
 	}
-	if n, builds := ran.count(t, sha), allBuilds(t, anyNode(t, l)); n != 1 || len(builds) != 1 {
-		t.Errorf("the step has run %d times, the builds are %v", n, builds)
+	goOn()
+	b := handedIn(t, l, n)
+	wantStatus(t, b, fsm.Passed)
+	if builds := allBuilds(t, anyNode(t, l)); b.SHA != sha || len(builds) != 1 {
+		t.Errorf("built is %s, the builds are %v", b.SHA, builds)
+	}
+	if a, err = send(deadline(t, patience), n, "/hooks/github", body, delivery("d1", secret, body)); err != nil || !a.Known || a.Build != b.ID {
+		t.Errorf("sent again, it is answered %+v, %v", a, err)
 	}
 }

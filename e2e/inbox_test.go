@@ -220,10 +220,6 @@ func handedIn(t *testing.T, l *lab.Lab, n *lab.Node) api.Build {
 		// Known, where the leader that was halted read after all what the dead node sent.
 		return len(all) == 1 && (settled.Status == inbox.Accepted || settled.Status == inbox.Known), fmt.Errorf("there are %+v", all)
 	})
-	await(t, "its build, at a leader that may be new", func(ctx context.Context) (bool, error) {
-		_, err := anyNode(t, l).Build(ctx, settled.Build)
-		return err == nil, err
-	})
 	return ended(t, anyNode(t, l), settled.Build)
 }
 

@@ -30,8 +30,8 @@ var mayImport = map[string][]string{
 	"cluster": {},                          // gossip + Raft: who is here, who leads, one ordered log
 	"sched":   {"fsm", "pipeline", "link"}, // which job runs where
 	"runner":  {"fsm", "pipeline", "link", "joblog", "joblog/mask", "executor", "archive", "junit"},
-	"agent":   {"fsm"},                                           // the forge side: webhooks, RabbitMQ in and out
-	"api":     {"fsm", "pipeline", "joblog", "archive", "junit"}, // REST, live streams, web pages
+	"agent":   {"fsm", "inbox"},                                           // the forge side: webhooks, RabbitMQ in and out
+	"api":     {"fsm", "pipeline", "joblog", "archive", "junit", "inbox"}, // REST, live streams, web pages
 
 	// What the siblings stand on.
 	"link":        {"fsm", "pipeline"},                                     // the stream between a node and its leader
@@ -43,7 +43,9 @@ var mayImport = map[string][]string{
 	"bundle":      {"fsm", "blob"},               // what `narwhal push` brought
 	"blob":        {"fsm"},                       // a node's store of files, named by what is in them
 	"copies":      {"fsm", "blob", "joblog"},     // second copies of logs, and their seals
+	"heads":       {"fsm"},                       // what was pushed while nobody was told
 	"mend":        {"fsm"},                       // copies that were lost, made again
+	"inbox":       {"fsm"},                       // the webhooks that came to a node
 	"junit":       {"fsm", "joblog/mask"},        // what JUnit XML reports say. Pure
 	"snapshot":    {},                            // the file that a cluster is saved in
 	"secret":      {},                            // the cipher and the key of what jobs must keep to themselves
@@ -51,7 +53,7 @@ var mayImport = map[string][]string{
 
 	"pipeline/sketch": {}, // the first narwhal.yml of a repository
 
-	"api/client": {"fsm", "api"}, // the Go client of the REST API
+	"api/client": {"fsm", "api", "inbox"}, // the Go client of the REST API
 }
 
 // anyImport are the packages that put the others together: the binary, and what

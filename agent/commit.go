@@ -9,8 +9,6 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/google/go-github/v74/github"
-
 	"github.com/codepr/narwhal/fsm"
 )
 
@@ -43,19 +41,9 @@ type commitBody struct {
 // hosts are the hosting services that the original knew.
 var hosts = map[string]string{forgeGitHub: "github.com", "gitlab": "gitlab.com", "bitbucket": "bitbucket.org"}
 
-// fromCommit reads POST /commit: JSON with a token of the API or a signature, or
-// a GitHub webhook, which is what the original's agent was sent there.
-func (h *Hooks) fromCommit(r *http.Request, body []byte) (verdict, error) {
-	if github.WebHookType(r) != "" {
-		return h.fromGitHub(r, body)
-	}
+// readCommit reads POST /commit in a form of ours.
+func readCommit(body []byte) (verdict, error) {
 	b, err := decodeCommit(body)
-	if !h.authorized(r) {
-		// Before the error: strangers are not told how to spell.
-		if err := h.verify(r, body, b.repo()); err != nil {
-			return verdict{}, err
-		}
-	}
 	if err != nil {
 		return verdict{}, refuse(http.StatusBadRequest, "the body could not be read: %s", line(err.Error(), 200))
 	}

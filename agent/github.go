@@ -11,24 +11,21 @@ import (
 	"github.com/google/go-github/v74/github"
 
 	"github.com/codepr/narwhal/fsm"
+	"github.com/codepr/narwhal/inbox"
 )
 
 const forgeGitHub = "github"
 
-// fromGitHub reads a GitHub webhook. Which secret signs depends on the repository
-// that the body names, so the name is read first, the signature of the whole body
-// is verified with that repository's secret, and only then the rest is read, which
-// must be about the same repository.
-func (h *Hooks) fromGitHub(r *http.Request, body []byte) (verdict, error) {
-	text, err := payload(r, body)
+// readGitHub reads a GitHub webhook. Which secret signs depends on the repository
+// that the body names: that name was read, and the signature of the whole body verified
+// with that repository's secret, before the rest is read here, which must be about the
+// same repository.
+func (h *Hooks) readGitHub(d *inbox.Delivery, body []byte) (verdict, error) {
+	text, err := payload(d.Type, body)
 	if err != nil {
 		return verdict{}, err
 	}
-	repo := namedRepo(text)
-	if err := h.verify(r, body, repo); err != nil {
-		return verdict{}, err
-	}
-	kind := github.WebHookType(r)
+	kind, repo := d.Event, namedRepo(text)
 	switch kind {
 	case "push", "pull_request":
 	case "":

@@ -1,45 +1,55 @@
 package agent
 
 import (
-	"bytes"
-	"encoding/json"
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
-	"mime"
 	"net/http"
-	"net/url"
-	"strings"
 	"time"
 
 	"github.com/google/go-github/v74/github"
 
 	"github.com/codepr/narwhal/fsm"
+	"github.com/codepr/narwhal/inbox"
 )
 
 const (
 	readTimeout = 15 * time.Second // for a whole body: slower senders are cut off
-	retryAfter  = "5"              // seconds
-	tokenPrefix = "sha256="
+	// handInWithin is how long a leader or the broker is waited for: GitHub gives up
+	// after ten seconds.
+	handInWithin = 8 * time.Second
 )
+
+// HeaderDelivery names the delivery that a webhook was kept as, in its answer.
+const HeaderDelivery = "X-Narwhal-Delivery"
 
 // Hooks serves the webhooks: POST /hooks/github and POST /commit.
 type Hooks struct {
 	config Config
 	queue  Queue
+	record Record
 	log    *slog.Logger
 	mux    *http.ServeMux
 }
 
+// Record is where deliveries are kept. The zero value keeps none.
+type Record struct {
+	Inbox *inbox.Inbox
+	// Again has a commit built though it was built before; key makes one build, however
+	// often it comes.
+	Again func(ctx context.Context, c fsm.Commit, key string) (Receipt, error)
+}
+
 // NewHooks makes the handler. Every commit and deletion that it accepts goes to queue.
-func NewHooks(config Config, queue Queue, log *slog.Logger) (*Hooks, error) {
+func NewHooks(config Config, queue Queue, record Record, log *slog.Logger) (*Hooks, error) {
 	if err := config.Validate(); err != nil {
 		return nil, fmt.Errorf("configure webhooks: %w", err)
 	}
-	h := &Hooks{config: config.withDefaults(), queue: queue, log: log, mux: http.NewServeMux()}
-	h.mux.HandleFunc("POST /hooks/github", h.serve(h.fromGitHub))
-	h.mux.HandleFunc("POST /commit", h.serve(h.fromCommit))
+	h := &Hooks{config: config.withDefaults(), queue: queue, record: record, log: log, mux: http.NewServeMux()}
+	h.mux.HandleFunc("POST /hooks/github", h.serve)
+	h.mux.HandleFunc("POST /commit", h.serve)
 	return h, nil
 }
 
@@ -84,177 +94,96 @@ func refuse(status int, format string, args ...any) error {
 	return &refusal{status: status, detail: fmt.Sprintf(format, args...)}
 }
 
-// serve wraps what tells requests of one kind apart with what they have in
-// common: reading a bounded body, publishing, answering.
-func (h *Hooks) serve(read func(*http.Request, []byte) (verdict, error)) http.HandlerFunc {
-	return func(w http.ResponseWriter, r *http.Request) {
-		delivery := deliveryID(r)
-		log := h.log.With("path", r.URL.Path, "event", line(github.WebHookType(r), 40), "delivery", delivery)
-		v, err := h.read(w, r, read)
-		if err == nil {
-			err = v.check(h.config.Protocols)
-		}
-		switch {
-		case err != nil:
-			h.answerError(w, log, err)
-		case v.ignored != "":
-			log.Info("webhook ignored", "reason", v.ignored)
-			writeJSON(w, http.StatusOK, answer{Status: "ignored", Reason: v.ignored})
-		case v.deleted != nil:
-			h.forget(w, r, log, *v.deleted, delivery)
-		default:
-			h.publish(w, r, log, v.commit, delivery)
-		}
+// serve takes a webhook: it is verified, kept, handed in, and answered.
+func (h *Hooks) serve(w http.ResponseWriter, r *http.Request) {
+	d := inbox.Delivery{
+		Path: r.URL.Path, Event: line(github.WebHookType(r), 40), ForgeID: deliveryID(r), Type: line(r.Header.Get("Content-Type"), 100),
 	}
-}
-
-func (h *Hooks) publish(w http.ResponseWriter, r *http.Request, log *slog.Logger, c fsm.Commit, delivery string) {
-	key := c.Key()
-	receipt, err := h.queue.Publish(r.Context(), c, delivery)
+	body, err := h.admit(w, r, &d)
 	if err != nil {
-		h.answerError(w, log.With("key", key, "repo", c.Repo), err)
+		h.turnAway(w, &d, err)
 		return
 	}
-	log.Info("commit accepted", "key", key, "repo", c.Repo, "sha", c.SHA, "ref", c.Ref, "build", receipt.Build, "known", receipt.Known)
-	writeJSON(w, http.StatusAccepted, answer{Status: "accepted", Key: key, Build: receipt.Build, Known: receipt.Known})
-}
-
-func (h *Hooks) forget(w http.ResponseWriter, r *http.Request, log *slog.Logger, d Deletion, delivery string) {
-	log = log.With("key", d.Key(), "repo", d.Repo, "branch", d.Branch)
-	if err := h.queue.Forget(r.Context(), d, delivery); err != nil {
-		h.answerError(w, log, err)
+	if err := h.keep(w, &d, body); err != nil {
+		h.answerError(w, h.logOf(&d), err)
 		return
 	}
-	log.Info("deletion accepted")
-	writeJSON(w, http.StatusAccepted, answer{Status: "accepted", Key: d.Key(), Reason: "the push deleted branch " + d.Branch})
+	o, err := h.handIn(r.Context(), &d, body, "")
+	h.settle(&d, o)
+	h.answer(w, &d, o, err)
 }
 
-func (h *Hooks) read(w http.ResponseWriter, r *http.Request, read func(*http.Request, []byte) (verdict, error)) (verdict, error) {
+// admit reads a body, within bounds, and verifies who sent it. What it says is looked
+// at only for the repository that it is about, since that has the secret.
+func (h *Hooks) admit(w http.ResponseWriter, r *http.Request, d *inbox.Delivery) ([]byte, error) {
 	// Told apart before the body is read: who has no credentials costs no memory.
-	if signature(r) == "" && !h.authorized(r) {
-		return verdict{}, refuse(http.StatusUnauthorized, "%s", unsigned(r))
+	trusted := h.authorized(r)
+	if signature(r) == "" && !trusted {
+		return nil, refuse(http.StatusUnauthorized, "%s", unsigned(r))
 	}
 	// Writers without deadlines, such as a test's recorder, say so; that is fine.
 	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(readTimeout))
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, h.config.MaxBody))
 	var tooLarge *http.MaxBytesError
 	if errors.As(err, &tooLarge) {
-		return verdict{}, refuse(http.StatusRequestEntityTooLarge, "the body is larger than %d bytes", tooLarge.Limit)
+		return nil, refuse(http.StatusRequestEntityTooLarge, "the body is larger than %d bytes", tooLarge.Limit)
 	}
 	if err != nil {
-		return verdict{}, refuse(http.StatusBadRequest, "the body could not be read: %v", err)
+		return nil, refuse(http.StatusBadRequest, "the body could not be read: %v", err)
 	}
-	return read(r, body)
-}
-
-// authorized tells whether a request may do without a signature. GitHub sends no
-// tokens, so only /commit may.
-func (h *Hooks) authorized(r *http.Request) bool {
-	return r.URL.Path == "/commit" && h.config.Authorize != nil && h.config.Authorize(r)
-}
-
-// verify checks body's signature with the secret for repo.
-func (h *Hooks) verify(r *http.Request, body []byte, repo string) error {
-	secret := h.config.secretFor(repo)
-	if secret == "" {
-		return refuse(http.StatusForbidden, "no webhook secret is configured for %q: give narwhal one (for all repositories or a pattern), and the forge the same", line(repo, maxRepo))
-	}
-	sig := signature(r)
-	if sig == "" {
-		return refuse(http.StatusUnauthorized, "%s", unsigned(r))
-	}
-	// go-github would take SHA-1 here too.
-	if !strings.HasPrefix(sig, tokenPrefix) {
-		return refuse(http.StatusUnauthorized, "the signature in %s is not %s…", github.SHA256SignatureHeader, tokenPrefix)
-	}
-	if err := github.ValidateSignature(sig, body, []byte(secret)); err != nil {
-		return refuse(http.StatusForbidden, "the signature does not fit the body and the secret for %q", line(repo, maxRepo))
-	}
-	return nil
-}
-
-func signature(r *http.Request) string { return r.Header.Get(github.SHA256SignatureHeader) }
-
-func unsigned(r *http.Request) string {
-	if r.Header.Get(github.SHA1SignatureHeader) != "" {
-		return "the webhook is signed with SHA-1 only: want " + github.SHA256SignatureHeader
-	}
-	return "the request is not signed: set a secret on the forge's side, so that it sends " + github.SHA256SignatureHeader
-}
-
-// payload takes the JSON out of a body of one of the types that forges send.
-func payload(r *http.Request, body []byte) ([]byte, error) {
-	kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
+	repo, err := about(d, body)
 	if err != nil {
-		kind = ""
+		return nil, err
 	}
-	switch kind {
-	case "application/json":
+	d.Repo = line(repo, maxRepo)
+	if trusted && !isGitHub(d) {
 		return body, nil
-	case "application/x-www-form-urlencoded":
-		form, err := url.ParseQuery(string(body))
-		if err != nil {
-			return nil, refuse(http.StatusBadRequest, "the form could not be read: %v", err)
+	}
+	return body, h.verify(r, body, repo)
+}
+
+// isGitHub tells a webhook of GitHub's from a commit in a form of ours. GitHub's may
+// come to either path: the original's agent was sent them at /commit.
+func isGitHub(d *inbox.Delivery) bool { return d.Path == "/hooks/github" || d.Event != "" }
+
+// about is the repository that a body says it is about; empty where it says none.
+func about(d *inbox.Delivery, body []byte) (string, error) {
+	if !isGitHub(d) {
+		b, _ := decodeCommit(body) // what is wrong with it is told to who has signed it
+		return b.repo(), nil
+	}
+	text, err := payload(d.Type, body)
+	return namedRepo(text), err
+}
+
+func (h *Hooks) read(d *inbox.Delivery, body []byte) (verdict, error) {
+	if isGitHub(d) {
+		return h.readGitHub(d, body)
+	}
+	return readCommit(body)
+}
+
+func (h *Hooks) logOf(d *inbox.Delivery) *slog.Logger {
+	return h.log.With("path", d.Path, "event", d.Event, "delivery", d.ForgeID, "hook", d.ID)
+}
+
+// turnAway answers who did not show to be a forge.
+func (h *Hooks) turnAway(w http.ResponseWriter, d *inbox.Delivery, why error) {
+	if h.record.Inbox != nil {
+		if err := h.record.Inbox.Refuse(d, line(why.Error(), maxReason)); err != nil {
+			h.logOf(d).Error("a refused webhook could not be noted", "error", err)
 		}
-		return []byte(form.Get("payload")), nil
-	default:
-		return nil, refuse(http.StatusUnsupportedMediaType, "content type %q: want application/json or application/x-www-form-urlencoded", line(kind, 80))
 	}
+	h.answerError(w, h.logOf(d), why)
 }
 
-// deliveryID is the forge's identity of the request, or empty where it is none
-// that could be shown.
-func deliveryID(r *http.Request) string {
-	id := github.DeliveryID(r)
-	if checkText("delivery", id, 128) != nil {
-		return ""
+func (h *Hooks) keep(w http.ResponseWriter, d *inbox.Delivery, body []byte) error {
+	if h.record.Inbox == nil {
+		return nil
 	}
-	return id
-}
-
-// answer is the body of a 2xx.
-type answer struct {
-	Status string      `json:"status"` // "accepted", "ignored" or "pong"
-	Key    string      `json:"key,omitempty"`
-	Build  fsm.BuildID `json:"build,omitempty"` // where it is known already
-	Known  bool        `json:"known,omitempty"` // a redelivery: it had been built before
-	Reason string      `json:"reason,omitempty"`
-}
-
-// problem is the body of every other answer, after RFC 9457.
-type problem struct {
-	Title  string `json:"title"`
-	Status int    `json:"status"`
-	Detail string `json:"detail"`
-}
-
-func (h *Hooks) answerError(w http.ResponseWriter, log *slog.Logger, err error) {
-	status, detail := http.StatusServiceUnavailable, "the webhook was not accepted; send it again later"
-	var refused *refusal
-	switch {
-	case errors.As(err, &refused):
-		status, detail = refused.status, refused.detail
-	case errors.Is(err, ErrBadCommit):
-		status, detail = http.StatusUnprocessableEntity, err.Error()
+	if err := h.record.Inbox.Keep(d, body); err != nil {
+		return err
 	}
-	if status == http.StatusServiceUnavailable {
-		// The cause may name hosts; it is for the log only.
-		log.Error("webhook not accepted", "error", err)
-		w.Header().Set("Retry-After", retryAfter)
-	} else {
-		log.Warn("webhook refused", "status", status, "error", err)
-	}
-	w.Header().Set("Content-Type", "application/problem+json")
-	writeJSON(w, status, problem{Title: http.StatusText(status), Status: status, Detail: detail})
-}
-
-func writeJSON(w http.ResponseWriter, status int, body any) {
-	var buf bytes.Buffer
-	_ = json.NewEncoder(&buf).Encode(body) // plain structs: it can't fail
-	if w.Header().Get("Content-Type") == "" {
-		w.Header().Set("Content-Type", "application/json")
-	}
-	w.Header().Set("X-Content-Type-Options", "nosniff")
-	w.WriteHeader(status)
-	_, _ = w.Write(buf.Bytes()) // the sender has gone: it will send again
+	w.Header().Set(HeaderDelivery, d.ID)
+	return nil
 }

@@ -84,7 +84,7 @@ func delivery(event, body, secret string) *http.Request {
 
 func post(t testing.TB, config Config, q Queue, r *http.Request) (int, string, http.Header) {
 	t.Helper()
-	h, err := NewHooks(config, q, quiet())
+	h, err := NewHooks(config, q, Record{}, quiet())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -36,7 +36,7 @@ type Proposer interface {
 	Propose(ctx context.Context, cmd fsm.Command) (fsm.Result, error)
 }
 
-// LogQueue is the queue where there is no RabbitMQ: the replicated log itself.
+// LogQueue is the replicated log itself, at the node that leads.
 type LogQueue struct {
 	Proposer  Proposer
 	Overtaken Overtaken
@@ -44,7 +44,11 @@ type LogQueue struct {
 
 // Publish implements Queue.
 func (q LogQueue) Publish(ctx context.Context, c fsm.Commit, _ string) (Receipt, error) {
-	result, err := q.Proposer.Propose(ctx, addBuild(c))
+	return q.propose(ctx, addBuild(c).AddBuild)
+}
+
+func (q LogQueue) propose(ctx context.Context, add *fsm.AddBuild) (Receipt, error) {
+	result, err := q.Proposer.Propose(ctx, fsm.Command{At: time.Now().UTC(), AddBuild: add})
 	if err == nil {
 		err = result.Err
 	}
@@ -52,7 +56,7 @@ func (q LogQueue) Publish(ctx context.Context, c fsm.Commit, _ string) (Receipt,
 	case errors.Is(err, fsm.ErrInvalid):
 		return Receipt{}, fmt.Errorf("%w: %w", ErrBadCommit, err)
 	case err != nil:
-		return Receipt{}, fmt.Errorf("%w: propose commit %s: %w", ErrUnavailable, c.Key(), err)
+		return Receipt{}, fmt.Errorf("%w: propose commit %s: %w", ErrUnavailable, add.Commit.Key(), err)
 	}
 	return Receipt{Build: result.Build, Known: result.Known}, nil
 }

@@ -7,10 +7,10 @@ import (
 
 // Standalone is what `narwhal agent` serves on a host that belongs to no cluster
 // and reaches only RabbitMQ: the webhooks, and /healthz, which answers 503 while
-// the broker would take no commit (/health is its name in the original). The
-// caller runs the publisher.
+// the broker would take no commit (/health is its name in the original). It keeps no
+// deliveries. The caller runs the publisher.
 func Standalone(config Config, publisher *Publisher, log *slog.Logger) (http.Handler, error) {
-	hooks, err := NewHooks(config, publisher, log)
+	hooks, err := NewHooks(config, publisher, Record{}, log)
 	if err != nil {
 		return nil, err
 	}

@@ -47,7 +47,7 @@ func readDocument(t *testing.T, n *node) document {
 
 // fill puts something into the path's parameters.
 func fill(path string) string {
-	r := strings.NewReplacer("/builds/{id}", "/builds/1", "/jobs/{id}", "/jobs/1.0", "/nodes/{id}", "/nodes/a")
+	r := strings.NewReplacer("/builds/{id}", "/builds/1", "/jobs/{id}", "/jobs/1.0", "/nodes/{id}", "/nodes/a", "/hooks/{id}", "/hooks/0123456789ABCDEF")
 	return r.Replace(path)
 }
 
@@ -190,7 +190,7 @@ func TestSessionAndCodeExpire(t *testing.T) {
 	}
 	n := w.nodes["a"]
 	server, err := api.New(api.Config{URL: "http://x", Check: func(c2 fsmCommit) error { return nil }}, api.Deps{
-		State: n, Proposer: n, Cluster: n, Transport: n, Logs: n.logs, Explainer: n, Bundles: n.bundles, Blobs: blobs{n}, Sealed: sealed{blobs{n}}, Giver: giver{n}, Copies: http.NotFoundHandler(), Sealer: box(n.w.t), Auth: auth,
+		State: n, Proposer: n, Cluster: n, Transport: n, Logs: n.logs, Explainer: n, Bundles: n.bundles, Blobs: blobs{n}, Sealed: sealed{blobs{n}}, Giver: giver{n}, Copies: http.NotFoundHandler(), Commits: http.NotFoundHandler(), Deliveries: deliveries{n.inbox, n}, Sealer: box(n.w.t), Auth: auth,
 	}, discard())
 	if err != nil {
 		t.Fatal(err)

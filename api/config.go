@@ -30,6 +30,8 @@ type Config struct {
 	// HoldForIndex is how long a read waits for the index that it asks for;
 	// default 5s.
 	HoldForIndex time.Duration
+	// AskWithin is how long another node has to say what it holds; default 3s.
+	AskWithin time.Duration
 	// StreamPing is the pause between signs of life on a quiet stream; default 15s.
 	StreamPing time.Duration
 	// Check says what is wrong with a commit from outside: its names, sizes, and
@@ -52,6 +54,9 @@ func (c Config) withDefaults() Config {
 	if c.HoldForIndex == 0 {
 		c.HoldForIndex = 5 * time.Second
 	}
+	if c.AskWithin == 0 {
+		c.AskWithin = 3 * time.Second
+	}
 	if c.StreamPing == 0 {
 		c.StreamPing = 15 * time.Second
 	}
@@ -69,7 +74,7 @@ func (c Config) Validate() error {
 		return fmt.Errorf("api config: URL %q: want one such as http://host:9797", c.URL)
 	case c.Check == nil:
 		return errors.New("api config: no check for commits")
-	case c.BundleLimit < 0 || c.HoldWithoutLeader < 0 || c.HoldForIndex < 0 || c.StreamPing < 0:
+	case c.BundleLimit < 0 || c.HoldWithoutLeader < 0 || c.HoldForIndex < 0 || c.AskWithin < 0 || c.StreamPing < 0:
 		return errors.New("api config: a limit is negative")
 	}
 	return nil

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/codepr/narwhal/fsm"
+	"github.com/codepr/narwhal/inbox"
 	"github.com/codepr/narwhal/joblog"
 )
 
@@ -146,7 +147,19 @@ type Sealer interface {
 	Seal(repo, name, value string) ([]byte, error)
 }
 
-// Deps is what the API stands on. All are needed but Hooks, Metrics and Crash.
+// Deliveries are the webhooks that came to this node.
+type Deliveries interface {
+	List(f inbox.Filter) ([]inbox.Delivery, error)
+	// Find is inbox.ErrNotFound where there is none; the body is nil where it was not
+	// kept.
+	Find(id string) (inbox.Delivery, []byte, error)
+	// Replay hands a delivery in once more. With again, its commit is built anew; the
+	// same word makes one build. What comes of it is the delivery's outcome; the error is
+	// inbox.ErrNotFound, inbox.ErrUnverified, or the disk's.
+	Replay(ctx context.Context, id, again string) (inbox.Delivery, error)
+}
+
+// Deps is what the API stands on. All are needed but Hooks, Heads, Metrics and Crash.
 type Deps struct {
 	State     State
 	Proposer  Proposer
@@ -162,10 +175,15 @@ type Deps struct {
 	Copies http.Handler
 	Sealer Sealer
 	Auth   *Auth
-	// Hooks takes webhooks, at /hooks/github and /commit. It verifies signatures
-	// by itself. Unless HooksAnywhere, it is called at the leader only.
-	Hooks         http.Handler
-	HooksAnywhere bool
+	// Hooks takes webhooks, at /hooks/github and /commit, at every node. It verifies
+	// signatures by itself.
+	Hooks http.Handler
+	// Deliveries are those that it took.
+	Deliveries Deliveries
+	// Commits takes what other nodes hand to the leader, at CommitsPath.
+	Commits http.Handler
+	// Heads asks a remote for its branches and tags; nil where this node can't.
+	Heads func(ctx context.Context, cloneURL string) ([]RemoteHead, error)
 	// Metrics answers /metrics.
 	Metrics http.Handler
 	// Crash ends the process, which stays away for down, at least. It returns only
@@ -176,7 +194,7 @@ type Deps struct {
 func (d Deps) validate() error {
 	switch {
 	case d.State == nil, d.Proposer == nil, d.Cluster == nil, d.Transport == nil, d.Logs == nil,
-		d.Explainer == nil, d.Bundles == nil, d.Blobs == nil, d.Sealed == nil, d.Giver == nil, d.Copies == nil, d.Sealer == nil, d.Auth == nil:
+		d.Explainer == nil, d.Bundles == nil, d.Blobs == nil, d.Sealed == nil, d.Giver == nil, d.Copies == nil, d.Deliveries == nil, d.Commits == nil, d.Sealer == nil, d.Auth == nil:
 		return errors.New("api: a dependency is missing")
 	}
 	return nil

@@ -14,13 +14,13 @@ import (
 // itself left out.
 var operations = []string{
 	"DELETE /api/v1/registries/{host}", "DELETE /api/v1/schedules", "DELETE /api/v1/secrets/{name}", "GET /api/v1/audit", "GET /api/v1/builds", "GET /api/v1/builds/{id}",
-	"GET /api/v1/builds/{id}/events", "GET /api/v1/builds/{id}/tests", "GET /api/v1/builds/{id}/timeline", "GET /api/v1/health", "GET /api/v1/jobs",
+	"GET /api/v1/builds/{id}/events", "GET /api/v1/builds/{id}/tests", "GET /api/v1/builds/{id}/timeline", "GET /api/v1/health", "GET /api/v1/hooks", "GET /api/v1/hooks/{id}", "GET /api/v1/jobs",
 	"GET /api/v1/jobs/{id}", "GET /api/v1/jobs/{id}/artifacts", "GET /api/v1/jobs/{id}/artifacts/archive",
 	"GET /api/v1/jobs/{id}/artifacts/file", "GET /api/v1/jobs/{id}/logs", "GET /api/v1/jobs/{id}/logs/stream",
 	"GET /api/v1/jobs/{id}/why", "GET /api/v1/leader", "GET /api/v1/nodes", "GET /api/v1/nodes/{id}", "GET /api/v1/schedules",
 	"GET /api/v1/secrets", "GET /api/v1/snapshot",
 	"GET /api/v1/status", "GET /healthz", "GET /metrics", "POST /api/v1/builds", "POST /api/v1/builds/{id}/cancel",
-	"POST /api/v1/builds/{id}/retry", "POST /api/v1/jobs/{id}/approve", "POST /api/v1/jobs/{id}/reject", "POST /api/v1/leave",
+	"POST /api/v1/builds/{id}/retry", "POST /api/v1/hooks/{id}/replay", "POST /api/v1/jobs/{id}/approve", "POST /api/v1/jobs/{id}/reject", "POST /api/v1/leave",
 	"POST /api/v1/nodes/{id}/crash", "POST /api/v1/nodes/{id}/drain", "POST /api/v1/nodes/{id}/resume", "POST /api/v1/push", "POST /commit",
 	"POST /hooks/github", "PUT /api/v1/registries/{host}", "PUT /api/v1/secrets/{name}",
 }

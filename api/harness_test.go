@@ -27,6 +27,7 @@ import (
 	"github.com/codepr/narwhal/agent"
 	"github.com/codepr/narwhal/api"
 	"github.com/codepr/narwhal/fsm"
+	"github.com/codepr/narwhal/inbox"
 	"github.com/codepr/narwhal/joblog"
 	"github.com/codepr/narwhal/pipeline"
 	"github.com/codepr/narwhal/replica"
@@ -76,7 +77,9 @@ type node struct {
 	logs     logDir
 	bundles  *bundleMap
 	blobs    *bundleMap
-	full     bool // its disk, as gossip says
+	inbox    *inbox.Inbox
+	again    []string // the words that deliveries were replayed with
+	full     bool     // its disk, as gossip says
 	left     bool
 	crashed  []time.Duration // for how long, each time that a drill asked for it
 	verify   error           // what VerifyLeader answers
@@ -107,6 +110,14 @@ func (w *world) add(name string, change func(*api.Config)) {
 	if n.auth, err = api.NewAuth(apiSecret, time.Now); err != nil {
 		w.t.Fatal(err)
 	}
+	if n.inbox, err = inbox.Open(filepath.Join(w.t.TempDir(), "inbox.db"), inbox.Bounds{}, discard()); err != nil {
+		w.t.Fatal(err)
+	}
+	w.t.Cleanup(func() {
+		if err := n.inbox.Close(); err != nil {
+			w.t.Error(err)
+		}
+	})
 	config := api.Config{
 		URL: "http://" + name, Version: "test", HoldWithoutLeader: 50 * time.Millisecond, HoldForIndex: 50 * time.Millisecond,
 		BundleLimit: 1 << 20,
@@ -118,7 +129,7 @@ func (w *world) add(name string, change func(*api.Config)) {
 	registry := prometheus.NewPedanticRegistry()
 	registry.MustRegister(api.NewCollector(n, n))
 	n.server, err = api.New(config, api.Deps{
-		State: n, Proposer: n, Cluster: n, Transport: n, Logs: n.logs, Explainer: n, Bundles: n.bundles, Blobs: blobs{n}, Sealed: sealed{blobs{n}}, Giver: giver{n}, Copies: http.NotFoundHandler(), Sealer: box(w.t), Auth: n.auth,
+		State: n, Proposer: n, Cluster: n, Transport: n, Logs: n.logs, Explainer: n, Bundles: n.bundles, Blobs: blobs{n}, Sealed: sealed{blobs{n}}, Giver: giver{n}, Copies: http.NotFoundHandler(), Commits: http.NotFoundHandler(), Deliveries: deliveries{n.inbox, n}, Sealer: box(w.t), Auth: n.auth,
 		Hooks: http.HandlerFunc(n.hook), Metrics: promhttp.HandlerFor(registry, promhttp.HandlerOpts{}), Crash: n.crasher(),
 	}, slog.New(slog.NewTextHandler(testWriter{w.t}, &slog.HandlerOptions{Level: slog.LevelWarn})))
 	if err != nil {
@@ -396,6 +407,33 @@ func (g giver) Give(ctx context.Context, _ fsm.BlobKind, digest string, to fsm.N
 	}
 	_, _, err = g.n.w.nodes[to].blobs.Put(ctx, f, 1<<20)
 	return errors.Join(err, f.Close())
+}
+
+// deliveries are a node's inbox. A replay answers with build 7, or anew with 8.
+type deliveries struct {
+	*inbox.Inbox
+	n *node
+}
+
+func (d deliveries) Replay(_ context.Context, id, again string) (inbox.Delivery, error) {
+	found, _, err := d.Find(id)
+	if err != nil {
+		return found, err
+	}
+	if !found.Verified {
+		return found, inbox.ErrUnverified
+	}
+	o := inbox.Outcome{Status: inbox.Known, Build: 7}
+	if again != "" {
+		o = inbox.Outcome{Status: inbox.Accepted, Build: 8}
+		d.n.again = append(d.n.again, again)
+	}
+	if err := d.Replayed(id, o); err != nil {
+		return found, err
+	}
+	found, _, err = d.Find(id)
+	found.Outcome = o
+	return found, err
 }
 
 type bundleMap struct {

@@ -43,7 +43,7 @@ func (s *Server) route(where place, w http.ResponseWriter, r *http.Request) (*ht
 	if where == here { // whatever is asked for, it is not the state
 		return s.withState(w, r, 0)
 	}
-	if where == withState && s.deps.Cluster.HasLog() && !consistent && (index > 0 || s.knows(r)) {
+	if where == withState && s.deps.Cluster.HasLog() && !consistent && (index > s.deps.State.State().Index() || s.knows(r)) {
 		return s.withState(w, r, index)
 	}
 	leader, ok := s.awaitLeader(r.Context())

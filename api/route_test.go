@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"sync"
 	"testing"
@@ -56,39 +57,20 @@ func TestForwardCarriesWrites(t *testing.T) {
 	w.nodes["b"].call("POST", "/api/v1/builds", newBuild).wantProblem(503, api.CodeNodeUnreachable)
 }
 
-// TestHooks takes them where the leader is, without a redirect: forges follow none.
+// TestHooks takes them wherever they come, also while nobody leads.
 func TestHooks(t *testing.T) {
 	w := newWorld(t, nil, "a", "b")
-	for _, path := range []string{"/hooks/github", "/commit"} {
-		for _, n := range w.nodes {
-			if got, want := n.bare("POST", path, "text").want(200).body, "a "+path+" text"; got != want {
-				t.Errorf("asked at %s: %q, want %q", n.id, got, want)
+	for _, leader := range []fsm.NodeID{"a", ""} {
+		w.elect(leader)
+		for _, path := range []string{"/hooks/github", "/commit"} {
+			for _, n := range w.nodes {
+				if got, want := n.bare("POST", path, "text").want(200).body, string(n.id)+" "+path+" text"; got != want {
+					t.Errorf("asked at %s: %q, want %q", n.id, got, want)
+				}
 			}
 		}
 	}
-	w.nodes["a"].deaf = true
-	w.nodes["b"].bare("POST", "/commit", "text").wantProblem(503, api.CodeNodeUnreachable)
-	w.elect("")
-	if a := w.nodes["b"].bare("POST", "/commit", "text").wantProblem(503, api.CodeNoLeader); a.header.Get("Retry-After") == "" {
-		t.Error("it is not to be tried again")
-	}
 	w.nodes["b"].call("GET", "/hooks/github", "").wantProblem(404, api.CodeNotFound)
-}
-
-func TestHooksAnywhere(t *testing.T) {
-	w := newWorld(t, nil, "a", "b")
-	w.elect("") // RabbitMQ takes commits while there is no leader
-	n := w.nodes["b"]
-	server, err := api.New(api.Config{URL: "http://x", Check: func(fsm.Commit) error { return nil }}, api.Deps{
-		State: n, Proposer: n, Cluster: n, Transport: n, Logs: n.logs, Explainer: n, Bundles: n.bundles, Blobs: blobs{n}, Sealed: sealed{blobs{n}}, Giver: giver{n}, Copies: http.NotFoundHandler(), Sealer: box(n.w.t), Auth: n.auth,
-		Hooks: http.HandlerFunc(n.hook), HooksAnywhere: true,
-	}, discard())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if resp := serveMethod(server.Handler(), "POST", "/commit", ""); resp.StatusCode != 200 {
-		t.Errorf("status %d", resp.StatusCode)
-	}
 }
 
 // TestOneHopOnly has two nodes believe of each other that they lead.
@@ -96,7 +78,7 @@ func TestOneHopOnly(t *testing.T) {
 	w := newWorld(t, func(c *api.Config) { c.Forward = true }, "a", "b")
 	w.nodes["a"].believes = "b"
 	w.nodes["b"].believes = "a"
-	for _, path := range []string{"/commit", "/api/v1/builds/1/retry"} {
+	for _, path := range []string{"/api/v1/push", "/api/v1/builds/1/retry"} {
 		for _, forged := range []string{"", "-5", "x"} {
 			headers := []string{}
 			if forged != "" {
@@ -172,7 +154,7 @@ func TestReadYourWrite(t *testing.T) {
 	}
 }
 
-// TestHeldUntilThereIsALeader sends a webhook during an election.
+// TestHeldUntilThereIsALeader asks for what the leader alone can say, during an election.
 func TestHeldUntilThereIsALeader(t *testing.T) {
 	w := newWorld(t, func(c *api.Config) { c.HoldWithoutLeader = 10 * time.Second }, "a", "b")
 	w.elect("")
@@ -183,9 +165,7 @@ func TestHeldUntilThereIsALeader(t *testing.T) {
 		<-n.asked
 		w.elect("a")
 	})
-	if got := n.bare("POST", "/commit", "text").want(200).body; got != "a /commit text" {
-		t.Errorf("answered %q", got)
-	}
+	n.call("GET", "/api/v1/builds?consistent", "").want(200)
 	electing.Wait()
 }
 
@@ -196,15 +176,18 @@ func TestHoldEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		none := leaderless{n, make(chan struct{})}
 		server, err := api.New(api.Config{URL: "http://x", Check: func(fsm.Commit) error { return nil }}, api.Deps{
-			State: n, Proposer: n, Cluster: none, Transport: n, Logs: n.logs, Explainer: n, Bundles: n.bundles, Blobs: blobs{n}, Sealed: sealed{blobs{n}}, Giver: giver{n}, Copies: http.NotFoundHandler(), Sealer: box(n.w.t), Auth: n.auth, Hooks: http.HandlerFunc(n.hook),
+			State: n, Proposer: n, Cluster: none, Transport: n, Logs: n.logs, Explainer: n, Bundles: n.bundles, Blobs: blobs{n}, Sealed: sealed{blobs{n}}, Giver: giver{n}, Copies: http.NotFoundHandler(), Commits: http.NotFoundHandler(), Deliveries: deliveries{n.inbox, n}, Sealer: box(n.w.t), Auth: n.auth, Hooks: http.HandlerFunc(n.hook),
 		}, discard())
 		if err != nil {
 			t.Fatal(err)
 		}
 		start := time.Now()
-		resp := serveMethod(server.Handler(), "POST", "/commit", "")
-		if took := time.Since(start); resp.StatusCode != 503 || took != 5*time.Second {
-			t.Errorf("status %d after %s, want 503 after 5s", resp.StatusCode, took)
+		r := httptest.NewRequest("GET", "/api/v1/builds?consistent", nil)
+		r.Header.Set("Authorization", "Bearer "+n.auth.Token())
+		resp := httptest.NewRecorder()
+		server.Handler().ServeHTTP(resp, r)
+		if took := time.Since(start); resp.Code != 503 || took != 5*time.Second {
+			t.Errorf("status %d after %s, want 503 after 5s", resp.Code, took)
 		}
 	})
 }
@@ -288,5 +271,7 @@ func TestFollowerThatIsBehind(t *testing.T) {
 	for _, path := range []string{"/api/v1/builds/%d", "/api/v1/jobs/%d.1", "/api/v1/builds/%d/tests"} {
 		b.call("GET", fmt.Sprintf(path, second), "").want(200)
 	}
+	// A client that has heard of the build elsewhere knows an index of before.
+	b.call("GET", fmt.Sprintf("/api/v1/builds/%d?index=1", second), "").want(200)
 	b.call("GET", fmt.Sprintf("/api/v1/builds/%d", second+1), "").wantProblem(404, api.CodeNotFound)
 }

@@ -70,6 +70,7 @@ func (s *Server) routes() error {
 	s.buildRoutes(api)
 	s.jobRoutes(api)
 	s.scheduleRoutes(api)
+	s.hookRoutes(api)
 	s.secretRoutes(api)
 	s.testRoutes(api)
 	s.timelineRoutes(api)
@@ -92,16 +93,12 @@ func (s *Server) routes() error {
 // borrowedRoutes are those that others answer.
 func (s *Server) borrowedRoutes() {
 	if s.deps.Hooks != nil {
-		where := atLeader
-		if s.deps.HooksAnywhere {
-			where = here
-		}
 		for path, summary := range map[string]string{"/hooks/github": "Take a webhook of GitHub's", "/commit": "Take a commit from a script, or a webhook of GitHub's"} {
 			s.document(&huma.Operation{
 				OperationID: strings.ReplaceAll(strings.TrimPrefix(path, "/"), "/", "-"), Method: http.MethodPost, Path: path, Tags: []string{"webhooks"},
-				Summary: summary, Description: "Signed by X-Hub-Signature-256 instead of a token. A node that does not lead passes it on.",
+				Summary: summary, Description: "Signed by X-Hub-Signature-256 instead of a token. Any node takes it, keeps it, and hands its commit to the leader.",
 				Security: noToken, Responses: map[string]*huma.Response{"202": {Description: "Accepted: it is built"}, "200": {Description: "There is nothing to build"}},
-			}, where, s.deps.Hooks.ServeHTTP)
+			}, here, s.deps.Hooks.ServeHTTP)
 		}
 	}
 	if s.deps.Metrics != nil {

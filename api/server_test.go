@@ -21,7 +21,7 @@ func TestRunEnds(t *testing.T) {
 	n := w.nodes["a"]
 	slow, release := make(chan struct{}), make(chan struct{})
 	server, err := api.New(api.Config{URL: "http://x", Check: func(fsm.Commit) error { return nil }}, api.Deps{
-		State: n, Proposer: n, Cluster: n, Transport: n, Logs: n.logs, Explainer: n, Bundles: n.bundles, Blobs: blobs{n}, Sealed: sealed{blobs{n}}, Giver: giver{n}, Copies: http.NotFoundHandler(), Sealer: box(n.w.t), Auth: n.auth,
+		State: n, Proposer: n, Cluster: n, Transport: n, Logs: n.logs, Explainer: n, Bundles: n.bundles, Blobs: blobs{n}, Sealed: sealed{blobs{n}}, Giver: giver{n}, Copies: http.NotFoundHandler(), Commits: http.NotFoundHandler(), Deliveries: deliveries{n.inbox, n}, Sealer: box(n.w.t), Auth: n.auth,
 		Hooks: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 			close(slow)
 			<-release
@@ -88,7 +88,7 @@ func TestRunEnds(t *testing.T) {
 func TestPanic(t *testing.T) {
 	n := newWorld(t, nil, "a").nodes["a"]
 	server, err := api.New(api.Config{URL: "http://x", Check: func(fsm.Commit) error { return nil }}, api.Deps{
-		State: n, Proposer: n, Cluster: n, Transport: n, Logs: n.logs, Explainer: n, Bundles: n.bundles, Blobs: blobs{n}, Sealed: sealed{blobs{n}}, Giver: giver{n}, Copies: http.NotFoundHandler(), Sealer: box(n.w.t), Auth: n.auth,
+		State: n, Proposer: n, Cluster: n, Transport: n, Logs: n.logs, Explainer: n, Bundles: n.bundles, Blobs: blobs{n}, Sealed: sealed{blobs{n}}, Giver: giver{n}, Copies: http.NotFoundHandler(), Commits: http.NotFoundHandler(), Deliveries: deliveries{n.inbox, n}, Sealer: box(n.w.t), Auth: n.auth,
 		Hooks: http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic("hunter2") }),
 	}, discard())
 	if err != nil {
@@ -105,7 +105,7 @@ func TestPanic(t *testing.T) {
 func TestConfigIsChecked(t *testing.T) {
 	n := newWorld(t, nil, "a").nodes["a"]
 	good := api.Config{URL: "http://x:1", Check: func(fsm.Commit) error { return nil }}
-	deps := api.Deps{State: n, Proposer: n, Cluster: n, Transport: n, Logs: n.logs, Explainer: n, Bundles: n.bundles, Blobs: blobs{n}, Sealed: sealed{blobs{n}}, Giver: giver{n}, Copies: http.NotFoundHandler(), Sealer: box(n.w.t), Auth: n.auth}
+	deps := api.Deps{State: n, Proposer: n, Cluster: n, Transport: n, Logs: n.logs, Explainer: n, Bundles: n.bundles, Blobs: blobs{n}, Sealed: sealed{blobs{n}}, Giver: giver{n}, Copies: http.NotFoundHandler(), Commits: http.NotFoundHandler(), Deliveries: deliveries{n.inbox, n}, Sealer: box(n.w.t), Auth: n.auth}
 	if _, err := api.New(good, deps, discard()); err != nil {
 		t.Fatal(err)
 	}

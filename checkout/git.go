@@ -64,6 +64,7 @@ func blemishes() string { return strings.Join(tolerated[:], "=ignore,") + "=igno
 // git runs the git command line. It holds no state.
 type git struct {
 	program string
+	home    string // its HOME: an empty folder
 	env     []string
 	allowed string // GIT_ALLOW_PROTOCOL
 	timeout time.Duration
@@ -84,7 +85,7 @@ func newGit(program, home string, cfg Config) git {
 		"GIT_SSH_VARIANT=ssh",
 	)
 	return git{
-		program: program, env: env, timeout: cfg.Timeout, creds: cfg.Credentials,
+		program: program, home: home, env: env, timeout: cfg.Timeout, creds: cfg.Credentials,
 		allowed: strings.Join(cfg.Protocols, ":"),
 	}
 }
@@ -213,13 +214,16 @@ func firstLines(said string, err error) string {
 }
 
 // excerpt keeps the beginning of what is written, up to limit bytes, and lets the
-// rest go: a server can talk for ever.
+// rest go: a server can talk for ever. The buffer is not embedded: its ReadFrom, which
+// io.Copy would find, knows no limit.
 type excerpt struct {
-	bytes.Buffer
+	kept  bytes.Buffer
 	limit int
 }
 
 func (e *excerpt) Write(p []byte) (int, error) {
-	e.Buffer.Write(p[:max(0, min(len(p), e.limit-e.Len()))])
+	e.kept.Write(p[:max(0, min(len(p), e.limit-e.kept.Len()))])
 	return len(p), nil
 }
+
+func (e *excerpt) String() string { return e.kept.String() }

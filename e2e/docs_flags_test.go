@@ -32,7 +32,7 @@ func cli(t *testing.T, env []string, args ...string) (stdout, stderr string, cod
 // talkers are the commands that talk to a node.
 var talkers = []string{
 	"push", "builds", "build", "build tests", "build timeline", "jobs", "logs", "cancel", "retry", "approve", "reject", "artifacts list", "artifacts get",
-	"audit", "schedules", "schedules rm", "secret set", "secret list", "secret rm", "registry set", "registry rm", "snapshot save", "nodes", "status", "why", "drain", "drill", "leave",
+	"audit", "schedules", "schedules rm", "hooks list", "hooks show", "hooks replay", "secret set", "secret list", "secret rm", "registry set", "registry rm", "snapshot save", "nodes", "status", "why", "drain", "drill", "leave",
 }
 
 // onFiles are those that need no node.
@@ -177,7 +177,7 @@ func TestCommandsAreDocumented(t *testing.T) {
 			}
 		}
 	}
-	elsewhere := []string{"node", "agent", "recover", "run", "version", "completion", "help", "secret", "registry", "artifacts", "snapshot"}
+	elsewhere := []string{"node", "agent", "recover", "run", "version", "completion", "help", "secret", "registry", "artifacts", "snapshot", "hooks"}
 	for _, command := range commands(t) {
 		if !slices.Contains(talkers, command) && !slices.Contains(onFiles, command) && !slices.Contains(elsewhere, command) {
 			t.Errorf("narwhal %s is not in docs/configuration.md", command)

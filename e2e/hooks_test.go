@@ -37,13 +37,19 @@ type forge struct {
 
 func newForge(t *testing.T) *forge {
 	t.Helper()
+	return newForgeBehind(t, func(next http.Handler) http.Handler { return next })
+}
+
+// newForgeBehind is newForge with something before it.
+func newForgeBehind(t *testing.T, door func(next http.Handler) http.Handler) *forge {
+	t.Helper()
 	path, err := exec.Command("git", "--exec-path").Output()
 	must(t, err)
 	f := &forge{root: t.TempDir()}
-	server := httptest.NewServer(&cgi.Handler{
+	server := httptest.NewServer(door(&cgi.Handler{
 		Path: filepath.Join(strings.TrimSpace(string(path)), "git-http-backend"),
 		Env:  []string{"GIT_PROJECT_ROOT=" + f.root, "GIT_HTTP_EXPORT_ALL=1", "GIT_CONFIG_NOSYSTEM=1"},
-	})
+	}))
 	t.Cleanup(server.Close)
 	f.url, f.host = server.URL, strings.TrimPrefix(server.URL, "http://")
 	return f
@@ -330,6 +336,7 @@ func noToken(t *testing.T, l *lab.Lab) {
 		for _, path := range []string{
 			"GET /", "GET /builds/1", "GET /metrics", "GET /api/v1/builds", "GET /api/v1/builds/1", "GET /api/v1/builds/1/events",
 			"GET /api/v1/jobs", "GET /api/v1/jobs/1.1/logs", "GET /api/v1/jobs/1.1/logs/stream", "GET /api/v1/nodes", "GET /api/v1/status",
+			"GET /api/v1/hooks", "GET /api/v1/hooks/0123456789ABCDEF", "POST /api/v1/hooks/0123456789ABCDEF/replay",
 			"POST /api/v1/builds", "POST /api/v1/builds/1/cancel", "POST /api/v1/builds/1/retry", "POST /api/v1/push",
 			"POST /api/v1/nodes/" + string(leads.ID) + "/drain", "POST /api/v1/leave",
 		} {

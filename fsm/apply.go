@@ -43,6 +43,8 @@ type txn struct {
 	schedules *iradix.Txn[*Schedule]
 	deeds     *iradix.Txn[*Deed]
 	timelines *iradix.Txn[*timeline]
+	remotes   *iradix.Txn[*Remote]
+	heads     *iradix.Txn[*Head]
 
 	term  uint64
 	drawn map[BuildID]*timeline // those in timelines that nobody reads yet
@@ -66,6 +68,8 @@ func begin(s *State, index uint64) *txn {
 		schedules: s.schedules.Txn(),
 		deeds:     s.deeds.Txn(),
 		timelines: s.timelines.Txn(),
+		remotes:   s.remotes.Txn(),
+		heads:     s.heads.Txn(),
 	}
 	tx.index = index
 	return tx
@@ -87,6 +91,8 @@ func (tx *txn) commit() *State {
 	s.schedules = tx.schedules.CommitOnly()
 	s.deeds = tx.deeds.CommitOnly()
 	s.timelines = tx.timelines.CommitOnly()
+	s.remotes = tx.remotes.CommitOnly()
+	s.heads = tx.heads.CommitOnly()
 	return &s
 }
 
@@ -159,6 +165,8 @@ func (tx *txn) applyStore(c *Command) error {
 		return tx.dropSchedules(c.DropSchedules)
 	case c.RehomeBlob != nil:
 		return tx.rehomeBlob(c.RehomeBlob)
+	case c.SeeHeads != nil:
+		return tx.seeHeads(c.SeeHeads)
 	default:
 		return fmt.Errorf("%w: it is empty", ErrInvalid)
 	}

@@ -22,11 +22,22 @@ func (tx *txn) addBuild(c *AddBuild) Result {
 	tx.indexBuild(b)
 	tx.tellBuild(b)
 	tx.markBuild(b, TurnAccepted)
+	tx.noteHead(c)
 	plan := &Job{ID: JobID{Build: b.ID}, Name: PlanName, Kind: KindPlan, Repo: c.Commit.Repo}
 	tx.queue(plan)
 	tx.expireHeld()
 	tx.prune()
 	return Result{Build: b.ID}
+}
+
+// takeText fills in what was not known of a build's commit.
+func (tx *txn) takeText(b *Build, text *CommitText) {
+	if text == nil || !b.Commit.Untold() {
+		return
+	}
+	next := *b
+	next.Commit.Message, next.Commit.Author = text.Message, text.Author
+	tx.putBuild(&next)
 }
 
 // addJobs takes what a plan brought: the build's jobs, in the file's order.

@@ -229,6 +229,7 @@ func (tx *txn) conclude(j *Job, o Outcome) {
 		tx.endJob(j, o)
 		return
 	}
+	tx.takeText(tx.buildOf(j), o.Text)
 	tx.addJobs(tx.buildOf(j), o.Plan)
 	tx.endJob(j, o)
 	tx.enterGroups(j.ID.Build, o.Plan)

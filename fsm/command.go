@@ -40,6 +40,7 @@ type Command struct {
 	DropSchedules *DropSchedules `cbor:"30,keyasint,omitempty"`
 	RehomeBlob    *RehomeBlob    `cbor:"29,keyasint,omitempty"`
 	MoveAttempt   *MoveAttempt   `cbor:"31,keyasint,omitempty"`
+	SeeHeads      *SeeHeads      `cbor:"35,keyasint,omitempty"`
 }
 
 // AddBuild accepts a commit. Result.Build is the new build, or the one that its
@@ -50,6 +51,8 @@ type AddBuild struct {
 	RetryOf BuildID `json:"retry_of,omitempty"`
 	// Inputs are not known to be the file's until it is planned.
 	Inputs map[string]string `json:"inputs,omitempty"`
+	// Missed says that nobody told of the push: a look at its remote has found it.
+	Missed bool `json:"missed,omitempty"`
 }
 
 // AssignJob places a queued job on a node. Refused with ErrNotQueued,
@@ -93,6 +96,14 @@ type Outcome struct {
 	// Packed is the same in the log where it is large, see pipeline.Pack. Who applies
 	// the entry finds it in Plan.
 	Packed []byte `json:"packed,omitempty"`
+	// Text is what the commit says of itself, with a plan, where who told of it did not.
+	Text *CommitText `json:"text,omitempty"`
+}
+
+// CommitText is what a commit says of itself.
+type CommitText struct {
+	Message string `json:"message,omitempty"` // its first line
+	Author  string `json:"author,omitempty"`
 }
 
 // LoseAttempt declares that an attempt's node is gone, or knows nothing of it.
@@ -213,6 +224,24 @@ type DropSchedules struct {
 	Repo   string `json:"repo"`
 	Branch string `json:"branch"`
 	By     string `json:"by"`
+}
+
+// SeeHeads notes what a look at a remote has shown. Each head counts only where the state
+// still has the SHA that it was compared with: a push that was told of meanwhile is newer.
+// A look at a remote that is not known, or has another URL by now, changes nothing.
+type SeeHeads struct {
+	Repo     string     `json:"repo"`
+	CloneURL string     `json:"clone_url"`
+	Heads    []SeenHead `json:"heads,omitempty"`
+	Done     bool       `json:"done,omitempty"` // with the last of them
+}
+
+// SeenHead is a ref as a look at its remote has shown it. Of a branch that is there no
+// more the schedules go too.
+type SeenHead struct {
+	Ref string `json:"ref"`
+	Was string `json:"was,omitempty"` // in the state that it was compared with; empty for none
+	SHA string `json:"sha,omitempty"` // empty: it is there no more
 }
 
 // SaveCache keeps a cache. A key that is there in the scope stays as it is.

@@ -47,6 +47,12 @@ func (c Commit) Branch() string { return cutRef(c.Ref, "refs/heads/") }
 // Tag is the tag that was pushed, or empty.
 func (c Commit) Tag() string { return cutRef(c.Ref, "refs/tags/") }
 
+// Untold reports whether nobody has said what a push's commit says of itself: it was
+// found by a look at its remote, or told of by a script.
+func (c Commit) Untold() bool {
+	return (c.Event == EventPush || c.Event == EventTag) && c.Message == "" && c.Author == ""
+}
+
 func cutRef(ref, prefix string) string {
 	if name, ok := strings.CutPrefix(ref, prefix); ok {
 		return name

@@ -45,6 +45,8 @@ const (
 	ByCluster = "cluster" // its leader, on what it saw
 	ByClock   = "clock"   // a schedule
 	ByWebhook = "webhook" // a forge
+	// ByCatchUp is a look at a remote after nobody could be told for a while.
+	ByCatchUp = "catch-up"
 )
 
 // maxDeeds bounds the audit log. Beyond it the oldest go.

@@ -15,6 +15,8 @@
 //   - Group: jobs of any build of which only so many run at a time.
 //   - Schedule: times of the clock at which a branch's newest commit is built.
 //   - Scope: whose builds may read a cache.
+//   - Remote: a git server's repository that pushes were told of.
+//   - Head: what a branch or tag of a remote was seen to point at.
 //
 // # What can happen to a job
 //
@@ -48,6 +50,7 @@
 //     node, or builds that have begun with it. Where it cancels what is in progress,
 //     nothing of an older build goes on beside a newer one's.
 //   - A time of a schedule starts one build, whoever notices it and how often.
+//   - A look at a remote moves a head only from the SHA that it was compared with.
 //   - A published State never changes: readers need no lock, a snapshot is a
 //     pointer.
 //

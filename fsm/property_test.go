@@ -112,7 +112,8 @@ func drawCommand(t *rapid.T, s *State) Command {
 	switch rapid.IntRange(0, 13).Draw(t, "kind") {
 	case 0, 1:
 		c := Commit{Repo: rapid.SampledFrom([]string{"r", "r", "q"}).Draw(t, "repo"), SHA: fmt.Sprint(rapid.IntRange(0, 9).Draw(t, "sha")),
-			Event: EventPush, Ref: "refs/heads/main", Fork: rapid.IntRange(0, 5).Draw(t, "fork") == 0}
+			CloneURL: rapid.SampledFrom([]string{"git://a", "git://b"}).Draw(t, "url"),
+			Event:    EventPush, Ref: "refs/heads/main", Fork: rapid.IntRange(0, 5).Draw(t, "fork") == 0}
 		return Command{AddBuild: &AddBuild{Key: c.Key(), Commit: c}}
 	case 2:
 		return Command{UpsertNode: &UpsertNode{Node: Node{ID: node, Incarnation: rapid.Uint64Range(1, 2).Draw(t, "start"),
@@ -184,11 +185,22 @@ func drawStored(t *rapid.T, s *State, ref AttemptRef) Command {
 	due := s.Now().Add(time.Duration(rapid.IntRange(-3, 3).Draw(t, "due")) * time.Second)
 	return rapid.SampledFrom([]Command{
 		{ExpireAttempt: &ExpireAttempt{Ref: ref, Message: "its time was up"}},
+		{SeeHeads: drawSeen(t)}, {SeeHeads: drawSeen(t)},
 		{FireSchedule: &FireSchedule{Repo: "r", Branch: "main", Spec: cron(rapid.SampledFrom([]string{"x", "y"}).Draw(t, "spec"), "main"), Due: due}},
 		{SetSecret: &SetSecret{Secret: Secret{Repo: "r", Name: name, Sealed: []byte(scope)}}}, {RemoveSecret: &RemoveSecret{Repo: "r", Name: name}},
 		{SaveCache: &SaveCache{Entry: CacheEntry{Repo: "r", Scope: scope, Key: name, Blob: Blob{Digest: scope}}}},
 		{UseCache: &UseCache{Repo: "r", Scope: scope, Key: name}}, {DropCache: &DropCache{Repo: "r", Scope: "repo", Key: name, Digest: scope}},
 	}).Draw(t, "stored")
+}
+
+func drawSeen(t *rapid.T) *SeeHeads {
+	c := &SeeHeads{Repo: rapid.SampledFrom([]string{"r", "q", "x"}).Draw(t, "of"), CloneURL: rapid.SampledFrom([]string{"git://a", "git://b"}).Draw(t, "at"), Done: rapid.Bool().Draw(t, "done")}
+	for range rapid.IntRange(0, 3).Draw(t, "refs") {
+		sha := rapid.SampledFrom([]string{"", "", "0", "1", "2"})
+		ref := rapid.SampledFrom([]string{"refs/heads/main", "refs/heads/dev", "refs/tags/v1"}).Draw(t, "ref")
+		c.Heads = append(c.Heads, SeenHead{Ref: ref, Was: sha.Draw(t, "was"), SHA: sha.Draw(t, "is")})
+	}
+	return c
 }
 
 // finishAll gives every job what it waits for: then no build may stay open.

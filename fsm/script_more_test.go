@@ -30,6 +30,14 @@ func (w *world) commandMore(f []string, arg func(int) string, opt lineOptions) C
 		return Command{FireSchedule: &FireSchedule{Repo: arg(1), Branch: arg(2), Spec: cron(arg(3), arg(2)), Due: due}}
 	case "unschedule": // unschedule REPO BRANCH
 		return Command{DropSchedules: &DropSchedules{Repo: arg(1), Branch: arg(2), By: "somebody"}}
+	case "see": // see REPO [url=U] [done=1] +REF=SHA new, REF=WAS/SHA moved, -REF=WAS gone; REF is a branch or tags/T
+		c := &SeeHeads{Repo: arg(1), CloneURL: opt.get("url", "git://"+arg(1)), Done: opt["done"] != ""}
+		for _, word := range f[2:] {
+			if name, value, ok := strings.Cut(word, "="); ok && name != "url" && name != "done" {
+				c.Heads = append(c.Heads, seen(name, value))
+			}
+		}
+		return Command{SeeHeads: c}
 	case "secret": // secret REPO NAME VALUE; "-" is for all repositories
 		return Command{SetSecret: &SetSecret{Secret: Secret{Repo: repo(arg(1)), Name: arg(2), Sealed: []byte(arg(3)), By: "somebody"}}}
 	case "forget": // forget REPO NAME: of a secret
@@ -57,6 +65,18 @@ func (w *world) commandMore(f []string, arg func(int) string, opt lineOptions) C
 	}
 	w.t.Fatalf("unknown line %q", strings.Join(f, " "))
 	return Command{}
+}
+
+func seen(name, value string) SeenHead {
+	ref := "refs/heads/" + strings.TrimLeft(name, "+-")
+	if tag, ok := strings.CutPrefix(strings.TrimLeft(name, "+-"), "tags/"); ok {
+		ref = "refs/tags/" + tag
+	}
+	was, sha, _ := strings.Cut(value, "/")
+	if name[0] == '+' {
+		was, sha = "", value
+	}
+	return SeenHead{Ref: ref, Was: was, SHA: sha}
 }
 
 // metaStore is meta for questions about what is kept beside builds.
@@ -106,6 +126,17 @@ func (w *world) metaStore(f []string) (func() string, bool) {
 			}
 			return b.String()
 		}, true
+	case "heads":
+		return func() string {
+			var b strings.Builder
+			for r := range w.state.Remotes() {
+				fmt.Fprintf(&b, "%s at %s, pushed %s, looked at: %v\n", r.Repo, r.CloneURL, r.PushedAt.Format(time.TimeOnly), r.Looked)
+				for h := range w.state.Heads(r.Repo) {
+					fmt.Fprintf(&b, "  %s %s\n", h.Ref, h.SHA)
+				}
+			}
+			return b.String()
+		}, true
 	case "schedules":
 		return func() string {
 			var b strings.Builder
@@ -122,7 +153,11 @@ func (w *world) metaStore(f []string) (func() string, bool) {
 			if !ok {
 				return "none\n"
 			}
-			return fmt.Sprintf("build %d: %s %s %s inputs %v\n", b.ID, b.Commit.Event, b.Commit.SHA, b.Commit.Ref, b.Inputs)
+			text := ""
+			if b.Commit.Message+b.Commit.Author != "" {
+				text = fmt.Sprintf(" %q by %s", b.Commit.Message, b.Commit.Author)
+			}
+			return fmt.Sprintf("build %d: %s %s %s inputs %v%s\n", b.ID, b.Commit.Event, b.Commit.SHA, b.Commit.Ref, b.Inputs, text)
 		}, true
 	case "timeline": // timeline BUILD
 		return func() string { return w.timeline(f[1]) }, true

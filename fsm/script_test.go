@@ -275,9 +275,12 @@ func (w *world) command(f []string) Command {
 	}
 	opt := options(f)
 	switch f[0] {
-	case "push": // push REPO SHA [branch=B] [event=E] [fork=1] [input=K:V] [retry=BUILD]
-		c := Commit{Repo: arg(1), SHA: arg(2), Ref: "refs/heads/" + opt.get("branch", "main"), Event: Event(opt.get("event", "push")), Fork: opt["fork"] != ""}
-		return Command{AddBuild: &AddBuild{Key: c.Key() + opt["retry"], Commit: c, Inputs: inputs(opt["input"]), RetryOf: BuildID(opt.num(w, "retry", 0))}}
+	case "push": // push REPO SHA [branch=B] [tag=T] [event=E] [url=U] [fork=1] [by=AUTHOR] [missed=1] [input=K:V] [retry=BUILD]
+		c := Commit{Repo: arg(1), Author: opt["by"], CloneURL: opt.get("url", "git://"+arg(1)), SHA: arg(2), Ref: "refs/heads/" + opt.get("branch", "main"), Event: Event(opt.get("event", "push")), Fork: opt["fork"] != ""}
+		if tag, ok := opt["tag"]; ok {
+			c.Ref, c.Event = "refs/tags/"+tag, EventTag
+		}
+		return Command{AddBuild: &AddBuild{Key: c.Key() + opt["retry"], Commit: c, Inputs: inputs(opt["input"]), RetryOf: BuildID(opt.num(w, "retry", 0)), Missed: opt["missed"] != ""}}
 	case "node": // node ID [cpu=MILLI] [start=N]
 		return Command{UpsertNode: &UpsertNode{Node: Node{ID: NodeID(arg(1)), Incarnation: opt.num(w, "start", 1),
 			Capacity: pipeline.Resources{CPU: int64(opt.num(w, "cpu", 4000)), Memory: 8 << 30}}}}
@@ -294,11 +297,14 @@ func (w *world) command(f []string) Command {
 			start.Waiting = strings.Split(steps, "/")
 		}
 		return Command{StartAttempt: start}
-	case "finish": // finish JOB STATUS [cause=C] [exit=N] [tests=P/F/S] [jobs=a,b:a] [cpu=MILLI] [loss=fail] [cron=EXPR[@BRANCH],…] [n=N] [token=I]
+	case "finish": // finish JOB STATUS [cause=C] [exit=N] [tests=P/F/S] [jobs=a,b:a] [cpu=MILLI] [loss=fail] [cron=EXPR[@BRANCH],…] [text=MESSAGE/AUTHOR] [n=N] [token=I]
 		o := Outcome{Status: Status(arg(2)), Cause: Cause(opt["cause"]), Message: opt["msg"], ExitCode: int(opt.num(w, "exit", 0)), Tests: tests(w, opt["tests"])}
 		if jobs, ok := opt["jobs"]; ok {
 			o.Plan = plan(jobs, int64(opt.num(w, "cpu", 1000)), pipeline.NodeLoss(opt["loss"]))
 			o.Plan.Schedules = crons(opt["cron"])
+			if message, author, ok := strings.Cut(opt["text"], "/"); ok {
+				o.Text = &CommitText{Message: message, Author: author}
+			}
 		}
 		return Command{FinishAttempt: &FinishAttempt{Ref: w.ref(arg(1), opt), Outcome: o}}
 	case "lose": // lose JOB [never=1] [n=N] [token=I]

@@ -13,8 +13,9 @@ import (
 )
 
 // snapshotVersion is the first item of a snapshot. Older ones stay readable:
-// version 1 had no secrets, caches and schedules, version 2 no timelines and audit log.
-const snapshotVersion = 3
+// version 1 had no secrets, caches and schedules, version 2 no timelines and audit log,
+// version 3 no remotes and heads.
+const snapshotVersion = 4
 
 // head is a snapshot's first item; the counts say how many items of each kind
 // follow, in the order of the fields.
@@ -40,10 +41,13 @@ type head struct {
 	Timelines int    `json:"timelines,omitempty"`
 	Deeds     int    `json:"deeds,omitempty"`
 	NextDeed  uint64 `json:"next_deed,omitempty"`
+
+	Remotes int `json:"remotes,omitempty"`
+	Heads   int `json:"heads,omitempty"`
 }
 
 // WriteTo streams the state as a snapshot: a head, then nodes, builds,
-// jobs, the outbox, secrets, caches, schedules, timelines and the audit log, one CBOR item each.
+// jobs, the outbox, secrets, caches, schedules, timelines, the audit log, remotes and heads, one CBOR item each.
 // Indexes are left out; Restore makes them.
 func (s *State) WriteTo(w io.Writer) (int64, error) {
 	cw := &countingWriter{w: w}
@@ -54,6 +58,7 @@ func (s *State) WriteTo(w io.Writer) (int64, error) {
 		Nodes: s.nodes.Len(), Builds: s.builds.Len(), Jobs: s.jobs.Len(), Outbox: s.outbox.Len(),
 		Secrets: s.secrets.Len(), Caches: s.caches.Len(), Schedules: s.schedules.Len(),
 		Timelines: s.timelines.Len(), Deeds: s.deeds.Len(), NextDeed: s.nextDeed,
+		Remotes: s.remotes.Len(), Heads: s.heads.Len(),
 	})
 	if err == nil {
 		err = writeTree(enc.Encode, s.nodes)
@@ -81,6 +86,12 @@ func (s *State) WriteTo(w io.Writer) (int64, error) {
 	}
 	if err == nil {
 		err = writeTree(enc.Encode, s.deeds)
+	}
+	if err == nil {
+		err = writeTree(enc.Encode, s.remotes)
+	}
+	if err == nil {
+		err = writeTree(enc.Encode, s.heads)
 	}
 	if err != nil {
 		return cw.n, fmt.Errorf("write snapshot: %w", err)
@@ -164,6 +175,18 @@ func (tx *txn) readAll(decode func(any) error, h *head) error {
 	}
 	if err == nil {
 		err = readItems(decode, h.Deeds, func(d *Deed) { tx.deeds.Insert(seqKey(d.Seq), d) })
+	}
+	if err == nil {
+		err = readItems(decode, h.Remotes, func(r *Remote) {
+			tx.remotes.Insert(nameKey(r.Repo), r)
+			tx.remoteCount++
+		})
+	}
+	if err == nil {
+		err = readItems(decode, h.Heads, func(h *Head) {
+			tx.heads.Insert(nameKey(h.Repo, h.Ref), h)
+			tx.headCount++
+		})
 	}
 	return err
 }

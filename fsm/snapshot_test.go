@@ -22,6 +22,12 @@ func TestSnapshotOfVersion2IsRead(t *testing.T) {
 		"finish 4.0 passed jobs=a\nsnapshot\ntimeline 1\ntimeline 2\ntimeline 4\naudit")
 }
 
+// One of before remotes begins to know them from there on.
+func TestSnapshotOfVersion3IsRead(t *testing.T) {
+	goOn(t, "v3", "heads\npush acme/web eeee branch=dev\npush acme/api ffff branch=next\nresume n1\nfinish 1.1 passed\napprove 1.2\n"+
+		"see acme/api +old=1111 done=1\nsnapshot\nheads\nschedules\ntimeline 1\naudit")
+}
+
 // goOn restores a version's snapshot, and runs a script from there.
 func goOn(t *testing.T, version, script string) {
 	data, err := os.ReadFile("testdata/" + version + ".snapshot")

@@ -28,6 +28,8 @@ type State struct {
 	cached    int    // caches
 	nextDeed  uint64 // Seq of the audit log's next line
 
+	remoteCount, headCount int
+
 	builds *iradix.Tree[*Build]     // by BuildID
 	jobs   *iradix.Tree[*Job]       // by JobID
 	nodes  *iradix.Tree[*Node]      // by NodeID
@@ -39,6 +41,8 @@ type State struct {
 	schedules *iradix.Tree[*Schedule]   // by repository, branch and spec
 	deeds     *iradix.Tree[*Deed]       // the audit log, by Seq
 	timelines *iradix.Tree[*timeline]   // by BuildID
+	remotes   *iradix.Tree[*Remote]     // by repository
+	heads     *iradix.Tree[*Head]       // by repository and ref
 
 	// Indexes, made anew by Restore. Each holds what its name says and no more.
 	live   *iradix.Tree[struct{}] // builds that have not ended, by BuildID
@@ -68,6 +72,8 @@ func New() *State {
 		schedules: iradix.New[*Schedule](),
 		deeds:     iradix.New[*Deed](),
 		timelines: iradix.New[*timeline](),
+		remotes:   iradix.New[*Remote](),
+		heads:     iradix.New[*Head](),
 	}
 }
 

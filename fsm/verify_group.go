@@ -1,6 +1,7 @@
 package fsm
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 )
@@ -63,7 +64,7 @@ func (s *State) verifyStores() error {
 			return fmt.Errorf("secret %s of %q is kept elsewhere", v.Name, v.Repo)
 		}
 	}
-	if err := s.verifyCaches(); err != nil {
+	if err := errors.Join(s.verifyCaches(), s.verifyHeads()); err != nil {
 		return err
 	}
 	builds := make(map[string]BuildID)
@@ -93,6 +94,29 @@ func (s *State) verifyCaches() error {
 	}
 	if s.cached != s.caches.Len() || s.cached > maxCaches {
 		return fmt.Errorf("%d caches, counted %d", s.caches.Len(), s.cached)
+	}
+	return nil
+}
+
+// verifyHeads finds a head whose remote is not known, and counts anew.
+func (s *State) verifyHeads() error {
+	remotes, heads := 0, 0
+	for r := range s.Remotes() {
+		remotes++
+		n := 0
+		for h := range s.Heads(r.Repo) {
+			if got, ok := s.heads.Get(nameKey(r.Repo, h.Ref)); !ok || got != h || h.Repo != r.Repo || h.SHA == "" {
+				return fmt.Errorf("head %s of %s is kept elsewhere", h.Ref, r.Repo)
+			}
+			n++
+		}
+		if n > MaxRepoHeads {
+			return fmt.Errorf("%s has %d heads", r.Repo, n)
+		}
+		heads += n
+	}
+	if remotes != s.remoteCount || heads != s.headCount || heads != s.heads.Len() || remotes > maxRemotes || heads > maxHeads+MaxRepoHeads {
+		return fmt.Errorf("%d remotes with %d heads, the counts are %d and %d of %d", remotes, heads, s.remoteCount, s.headCount, s.heads.Len())
 	}
 	return nil
 }

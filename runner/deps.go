@@ -19,6 +19,8 @@ type Checkout interface {
 	// Changed lists the paths that a commit changes; known is false where that
 	// can't be told.
 	Changed(ctx context.Context, c fsm.Commit) (paths []string, known bool, err error)
+	// Describe reads a commit's first line and its author.
+	Describe(ctx context.Context, c fsm.Commit) (message, author string, err error)
 	Checkout(ctx context.Context, c fsm.Commit, clone pipeline.Clone, dir string) error
 	// ObjectsDir is the mirror's object store, which a checkout refers to.
 	ObjectsDir(c fsm.Commit) string

@@ -357,6 +357,10 @@ func (f *files) Checkout(context.Context, fsm.Commit, pipeline.Clone, string) er
 
 func (f *files) Changed(context.Context, fsm.Commit) ([]string, bool, error) { return nil, false, nil }
 
+func (f *files) Describe(context.Context, fsm.Commit) (message, author string, err error) {
+	return "what it does", "otter", nil
+}
+
 func (f *files) ObjectsDir(fsm.Commit) string { return "/objects" }
 
 func (f *files) Have() []string { return []string{"acme/api"} }

@@ -61,6 +61,13 @@ func (r *Runner) plan(a *attempt, words *words) (fsm.Outcome, error) {
 	if err != nil {
 		return errored(err, fsm.CauseConfig), nil
 	}
+	if a.work.Commit.Untold() {
+		message, author, err := r.cfg.Checkout.Describe(a.prep, a.work.Commit)
+		if err != nil {
+			return errored(err, fsm.CauseCheckout), nil
+		}
+		o.Text = &fsm.CommitText{Message: message, Author: author}
+	}
 	words.say("%s: %d jobs", name, len(p.Jobs))
 	return o, nil
 }

@@ -78,6 +78,9 @@ func TestPlans(t *testing.T) {
 			if o.Status != c.want.Status || o.Cause != c.want.Cause || (o.Plan != nil) != (o.Status == fsm.Passed) {
 				t.Errorf("outcome is %+v", o)
 			}
+			if o.Plan != nil && (o.Text == nil || o.Text.Message != "what it does" || o.Text.Author != "otter") {
+				t.Errorf("nobody told of the commit, and its plan says %+v", o.Text)
+			}
 			for _, w := range c.words {
 				if !strings.Contains(o.Message, w) {
 					t.Errorf("message %q lacks %q", o.Message, w)

@@ -11,6 +11,7 @@ import (
 
 	"github.com/codepr/narwhal/api"
 	"github.com/codepr/narwhal/fsm"
+	"github.com/codepr/narwhal/inbox"
 )
 
 const prefix = "/api/v1"
@@ -144,6 +145,40 @@ func (c *Client) Schedules(ctx context.Context, repo string) ([]api.Schedule, er
 // RemoveSchedules forgets a branch's schedules.
 func (c *Client) RemoveSchedules(ctx context.Context, repo, branch string) error {
 	return c.remove(ctx, "/schedules", url.Values{"repo": {repo}, "branch": {branch}})
+}
+
+// HookFilter says which webhooks to list. Zero fields say nothing.
+type HookFilter struct {
+	Repo    string
+	Outcome inbox.Status
+	Limit   int // 1 to 200
+}
+
+// Hooks lists the webhooks that came to any node, the newest first.
+func (c *Client) Hooks(ctx context.Context, f HookFilter) (api.DeliveryList, error) {
+	q := url.Values{"limit": {strconv.Itoa(f.Limit)}}
+	if f.Repo != "" {
+		q.Set("repo", f.Repo)
+	}
+	if f.Outcome != "" {
+		q.Set("outcome", string(f.Outcome))
+	}
+	return get[api.DeliveryList](ctx, c, "/hooks", q)
+}
+
+// Hook shows a webhook that came in, with its body.
+func (c *Client) Hook(ctx context.Context, id string) (api.DeliveryBody, error) {
+	return get[api.DeliveryBody](ctx, c, "/hooks/"+url.PathEscape(id), nil)
+}
+
+// ReplayHook hands a webhook in once more; with force its commit is built anew. key is
+// one of NewKey.
+func (c *Client) ReplayHook(ctx context.Context, id string, force bool, key string) (api.Delivery, error) {
+	var out api.Delivery
+	err := c.call(ctx, &request{
+		method: http.MethodPost, path: prefix + "/hooks/" + url.PathEscape(id) + "/replay", query: url.Values{"force": {strconv.FormatBool(force)}}, key: key,
+	}, &out)
+	return out, err
 }
 
 // Nodes lists the nodes.

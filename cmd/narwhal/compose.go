@@ -22,6 +22,7 @@ import (
 	"github.com/codepr/narwhal/copies"
 	"github.com/codepr/narwhal/executor"
 	"github.com/codepr/narwhal/fsm"
+	"github.com/codepr/narwhal/inbox"
 	"github.com/codepr/narwhal/link"
 	"github.com/codepr/narwhal/replica"
 	"github.com/codepr/narwhal/sched"
@@ -75,6 +76,7 @@ func runNode(ctx context.Context, cfg nodeConfig, log *slog.Logger) error {
 	work.start("leader", n.lead)
 	work.start("copies", n.copier.Run)
 	work.start("old logs", n.expireLogs)
+	work.start("webhooks", n.hooks.Run)
 	scrubber := scrubber{n.stores(), leaderDesk{leaders{n.cluster}, n.nodes}, n.cfg.scrubEvery, n.cfg.repairBytes / 4, n.log.With("part", "scrub")}
 	work.start("scrub", scrubber.run)
 	if n.publisher != nil {
@@ -129,6 +131,8 @@ type node struct {
 	runner     *workshop        // nil on a witness
 	publisher  *agent.Publisher // nil without RabbitMQ
 	broker     agent.Broker
+	inbox      *inbox.Inbox
+	hooks      *agent.Hooks
 	api        *api.Server
 	fresh      *freshness
 	auth       *api.Auth
@@ -260,14 +264,7 @@ func (n *node) openWorkshop(id cluster.Identity) error {
 }
 
 func (n *node) buildAPI(leave context.CancelFunc) error {
-	config := n.cfg.webhooks.agent(n.cfg.protocols)
-	config.Authorize = n.auth.Authorized
-	var queue agent.Queue = agent.LogQueue{Proposer: n.proposer, Overtaken: n.overtaken}
-	if n.publisher != nil {
-		queue = n.publisher
-	}
-	hooks, err := agent.NewHooks(config, queue, n.log.With("part", "agent"))
-	if err != nil {
+	if err := n.openHooks(); err != nil {
 		return err
 	}
 	var crash func(time.Duration) error
@@ -278,22 +275,17 @@ func (n *node) buildAPI(leave context.CancelFunc) error {
 	v := view{Cluster: n.cluster, fresh: n.fresh, drain: n.drain, resume: n.resume, logs: n.copier.Settled, left: leave}
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(api.NewCollector(n.replica, v), collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	var err error
 	n.api, err = api.New(api.Config{
 		URL: n.cfg.url, Forward: n.cfg.forward, Version: version, LogsKept: n.cfg.logsKept(),
 		Check: func(c fsm.Commit) error { return agent.CheckCommit(c, n.cfg.protocols) },
 	}, api.Deps{
 		State: n.replica, Proposer: n.proposer, Cluster: v, Transport: n.nodes, Logs: n.logs(),
 		Explainer: explainer{n.dispatcher}, Bundles: bundles{n.bundles}, Blobs: n.blobs, Sealed: n.sealed, Giver: newGiver(n.stores(), n.cfg.repairBytes), Copies: n.copier, Sealer: n.secrets, Auth: n.auth,
-		Hooks: hooks, HooksAnywhere: n.publisher != nil,
+		Hooks: n.hooks, Deliveries: deliveries{n.inbox, n.hooks}, Commits: n.desk(), Heads: n.remoteHeads(),
 		Metrics: promhttp.HandlerFor(registry, promhttp.HandlerOpts{}), Crash: crash,
 	}, n.log.With("part", "api"))
 	return err
-}
-
-// overtaken asks this node's state. That may be a moment old: then a deletion that is
-// old news is taken for one that is not, and never the other way round.
-func (n *node) overtaken(d agent.Deletion) bool {
-	return n.replica.State().Overtaken(d.Repo, d.Branch, d.Head)
 }
 
 // lead is what this node does while it leads; all of it has ended before another
@@ -314,6 +306,9 @@ func (n *node) lead(ctx context.Context) error {
 		tenure.start("dispatcher", n.dispatcher.Lead)
 		tenure.start("mender", n.mender().Run)
 		tenure.start("sinks", n.setSinks)
+		if n.cfg.catchUp {
+			tenure.start("heads", n.headsWatcher().Run)
+		}
 		if n.publisher != nil {
 			consumer, err := agent.NewConsumer(n.broker, n.proposer, n.overtaken, n.log.With("part", "agent"))
 			if err != nil {
@@ -386,6 +381,11 @@ func (n *node) metrics() []agent.NodeMetrics {
 func (n *node) close() {
 	if n.runner != nil {
 		n.runner.Close()
+	}
+	if n.inbox != nil {
+		if err := n.inbox.Close(); err != nil {
+			n.log.Warn("close the record of webhooks", "error", err)
+		}
 	}
 	n.cluster.Close()
 }

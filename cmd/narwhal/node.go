@@ -45,6 +45,7 @@ type nodeConfig struct {
 	amqp      string
 	amqpFile  string
 	protocols []string
+	gitFile   string // with git servers' credentials
 	forward   bool
 
 	allowDrill bool
@@ -54,6 +55,7 @@ type nodeConfig struct {
 	logLimit, keepLogs       string
 	keepLogsFor              time.Duration
 	copyLogs                 bool
+	catchUp                  bool
 	repairAfter, scrubEvery  time.Duration
 	repairRate               string
 	keepFiles                string
@@ -121,6 +123,8 @@ func (c *nodeConfig) flags(f *pflag.FlagSet) {
 	f.StringVar(&c.amqp, "amqp", "", "take commits from and send events to this RabbitMQ, as `amqp://user:password@host:port/`; better by NARWHAL_AMQP or --amqp-file, since it holds a password")
 	f.StringVar(&c.amqpFile, "amqp-file", "", "a `file` with the URL of --amqp")
 	f.StringSliceVar(&c.protocols, "allow-protocol", []string{"https", "ssh"}, "the `protocols` that repositories are fetched by: https, ssh, http, git, file")
+	f.StringVar(&c.gitFile, "git-credentials-file", "", "a `file` with what git servers want by https, a line for each: https://user:token@host; read again when it changes")
+	f.BoolVar(&c.catchUp, "catch-up", true, "ask remotes for what was pushed while no node could be told, and build it")
 	f.BoolVar(&c.forward, "forward", false, "carry writes to the leader instead of answering 307")
 	f.BoolVar(&c.allowDrill, "allow-drill", false, "take part in drills: whoever has the API token may then crash this node")
 	f.DurationVar(&c.heartbeat, "heartbeat", 500*time.Millisecond, "how long without the leader until another is elected")
@@ -177,6 +181,11 @@ func (c *nodeConfig) complete() error {
 	}
 	if err := c.sizes(); err != nil {
 		return err
+	}
+	if c.gitFile != "" {
+		if _, err := openGitCredentials(c.gitFile, nil); err != nil {
+			return fmt.Errorf("--git-credentials-file: %w", err)
+		}
 	}
 	if err := (cluster.Config{DataDir: c.dataDir, Bind: c.clusterListen}).Validate(); err != nil {
 		return fmt.Errorf("--cluster-listen: %w", err)

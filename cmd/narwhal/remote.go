@@ -23,7 +23,7 @@ import (
 func clientCommands() []*cobra.Command {
 	return []*cobra.Command{
 		pushCommand(), buildsCommand(), buildCommand(), jobsCommand(), logsCommand(), cancelCommand(), retryCommand(), approveCommand(), rejectCommand(),
-		artifactsCommand(), schedulesCommand(), auditCommand(), secretCommand(), registryCommand(), snapshotCommand(), nodesCommand(), statusCommand(), whyCommand(), drainCommand(), drillCommand(), leaveCommand(), versionCommand(),
+		artifactsCommand(), schedulesCommand(), hooksCommand(), auditCommand(), secretCommand(), registryCommand(), snapshotCommand(), nodesCommand(), statusCommand(), whyCommand(), drainCommand(), drillCommand(), leaveCommand(), versionCommand(),
 	}
 }
 

@@ -59,9 +59,17 @@ func newWorkshop(cfg nodeConfig, id cluster.Identity, around surroundings, log *
 		return nil, err
 	}
 	w := &workshop{log: log}
-	w.mirrors, err = checkout.Open(checkout.Config{
+	mirrors := checkout.Config{
 		Dir: filepath.Join(cfg.dataDir, "mirrors"), Protocols: cfg.protocols, Bundles: around.bundles, Env: gitEnvironment(),
-	}, log)
+	}
+	if cfg.gitFile != "" {
+		credentials, err := openGitCredentials(cfg.gitFile, log)
+		if err != nil {
+			return nil, fmt.Errorf("--git-credentials-file: %w", err)
+		}
+		mirrors.Credentials = credentials.find
+	}
+	w.mirrors, err = checkout.Open(mirrors, log)
 	if err != nil {
 		return nil, err
 	}

@@ -62,17 +62,21 @@ func openLogStore(dir string, log *slog.Logger) (*raftLogStore, error) {
 	if err := reserve(path, log); err != nil {
 		return nil, errors.Join(err, bolt.Close())
 	}
-	health := &storeHealth{BoltStore: bolt}
-	cache, err := raft.NewLogCache(cachedEntries, health)
-	if err == nil {
-		var snaps *raft.FileSnapshotStore
-		snaps, err = raft.NewFileSnapshotStoreWithLogger(dir, keepSnapshots, newRaftLog(log))
-		if err == nil {
-			return &raftLogStore{bolt: health, cache: cache, snaps: snaps}, nil
-		}
+	s := &raftLogStore{bolt: &storeHealth{BoltStore: bolt}}
+	if s.cache, err = raft.NewLogCache(cachedEntries, s.bolt); err == nil {
+		s.snaps, err = raft.NewFileSnapshotStoreWithLogger(dir, keepSnapshots, newRaftLog(log))
 	}
-	_ = bolt.Close()
-	return nil, fmt.Errorf("open log: %w", err)
+	if err == nil {
+		err = checkSnapshots(dir, s.snaps, s.bolt)
+	}
+	if errors.Is(err, ErrDamaged) {
+		err = fmt.Errorf("%w; move the data directory away and join anew", err)
+	}
+	if err != nil {
+		_ = bolt.Close()
+		return nil, fmt.Errorf("open log: %w", err)
+	}
+	return s, nil
 }
 
 // reserve takes room on the disk that the log's file does not fill yet. Where there is

@@ -172,6 +172,40 @@ func TestNodeDies(t *testing.T) {
 	t.Run("the machine, for good", func(t *testing.T) { machineDies(t, l) })
 	t.Run("the process, killed and restarted", func(t *testing.T) { processRestarts(t, l, (*lab.Node).Kill) })
 	t.Run("the process, stopped and restarted", func(t *testing.T) { processRestarts(t, l, (*lab.Node).Stop) })
+	t.Run("two, one after the other", func(t *testing.T) { twoDie(t, l) })
+}
+
+// twoDie has a job lose two nodes: it is quarantined, and not tried on a third.
+func twoDie(t *testing.T, l *lab.Lab) {
+	h := hold(t, l, follower(t, l))
+	for attempt := 1; attempt <= 2; attempt++ {
+		h.begun(t, attempt)
+		b, err := h.client.Build(deadline(t, patience), h.build)
+		must(t, err)
+		a := job(t, b, "build").Attempts
+		at := slices.IndexFunc(l.Nodes, func(n *lab.Node) bool { return n.ID == a[attempt-1].Node })
+		must(t, l.Nodes[at].Crash())
+		await(t, "the job to be lost", func(ctx context.Context) (bool, error) {
+			b, err := h.client.Build(ctx, h.build)
+			if err != nil {
+				return false, err
+			}
+			a := job(t, b, "build").Attempts
+			return a[attempt-1].Cause == fsm.CauseNodeLost, fmt.Errorf("%s", outline(b))
+		})
+		must(t, l.Nodes[at].Start(deadline(t, patience)))
+		settle(t, l)
+	}
+	h.release(t)
+	b := ended(t, h.client, h.build)
+	wantStatus(t, b, fsm.Errored)
+	j := job(t, b, "build")
+	if j.Cause != fsm.CauseNodeLost || len(j.Attempts) != 2 || !strings.Contains(j.Reason, "quarantined: it has lost 2 nodes") {
+		t.Errorf("it ended as %s: %s", outline(b), j.Reason)
+	}
+	if n := h.ran.count(t, "3 ends"); n != 0 {
+		t.Error("it ran on a third node")
+	}
 }
 
 // held is a build whose step waits for a sign.

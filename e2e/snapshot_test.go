@@ -75,6 +75,29 @@ func TestSnapshotBringsTheClusterBack(t *testing.T) {
 	old.Args = append(old.Args, "--join", home.Cluster())
 	must(t, old.Launch())
 	wantExit(t, old, 78, "recovered without this node")
+	damagedSnapshots(t, home)
+}
+
+// damagedSnapshots damages the snapshot that a node's log begins from: it is refused, and
+// not taken for none.
+func damagedSnapshots(t *testing.T, n *lab.Node) {
+	must(t, n.Kill())
+	for _, name := range []string{"state.bin", "meta.json"} {
+		files, err := filepath.Glob(filepath.Join(n.Dir, "raft", "snapshots", "*", name))
+		must(t, err)
+		if len(files) != 1 {
+			t.Fatalf("the node has the snapshots %q", files)
+		}
+		whole, err := os.ReadFile(files[0])
+		must(t, err)
+		broken := append([]byte{}, whole...)
+		broken[len(broken)/2] ^= 0xff
+		must(t, os.WriteFile(files[0], broken, 0o600))
+		must(t, n.Launch())
+		wantExit(t, n, 78, "damaged")
+		must(t, os.WriteFile(files[0], whole, 0o600))
+	}
+	must(t, n.Start(deadline(t, patience)))
 }
 
 // refusals change nothing, and say why.

@@ -115,6 +115,11 @@ end() {
       [ "$SECONDS" -lt "$deadline" ] || die "$1 (pid $(cat "$dir/$1.pid")) has not ended 30 s after SIG$2"
       sleep 0.05
     done
+    # A process that ends gives its memory back, by which it is told here, before it closes what it listens on.
+    while [ -e "/proc/$(cat "$dir/$1.pid")/fd/0" ]; do
+      [ "$SECONDS" -lt "$deadline" ] || die "$1 (pid $(cat "$dir/$1.pid")) keeps its files open 30 s after SIG$2"
+      sleep 0.05
+    done
   fi
   rm -f "$dir/$1.pid"
 }

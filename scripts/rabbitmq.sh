@@ -115,23 +115,30 @@ end() {
       [ "$SECONDS" -lt "$deadline" ] || die "$1 (pid $(cat "$dir/$1.pid")) has not ended 30 s after SIG$2"
       sleep 0.05
     done
-    # A process that ends gives its memory back, by which it is told here, before it closes what it listens on.
-    while [ -e "/proc/$(cat "$dir/$1.pid")/fd/0" ]; do
-      [ "$SECONDS" -lt "$deadline" ] || die "$1 (pid $(cat "$dir/$1.pid")) keeps its files open 30 s after SIG$2"
-      sleep 0.05
-    done
   fi
   rm -f "$dir/$1.pid"
+}
+
+# closed waits until nothing listens on the broker's port: the threads of a process that was killed end one after the
+# other, and the last of them closes it.
+closed() {
+  local deadline=$((SECONDS + 30))
+  while listens "$port"; do
+    [ "$SECONDS" -lt "$deadline" ] || die "something listens on 127.0.0.1:$port 30 s after the broker has ended"
+    sleep 0.05
+  done
 }
 
 case $action in
   start) start ;;
   stop)
     end rabbit TERM
+    closed
     end epmd TERM
     ;;
   kill)
     end rabbit KILL
+    closed
     end epmd KILL
     ;;
   *) die "unknown action $action; it is start, stop or kill" ;;

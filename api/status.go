@@ -65,7 +65,9 @@ type Status struct {
 	Time    time.Time   `json:"time" doc:"By the clock of the node that answers"`
 	Drill   bool        `json:"drill" doc:"The node that answers takes part in drills"`
 	Members []Member    `json:"members"`
-	Builds  struct {
+	// Disagreement is empty where all is well.
+	Disagreement string `json:"disagreement,omitempty" doc:"Says which nodes have which bucket, where it is not the same one"`
+	Builds       struct {
 		Kept int `json:"kept"`
 		Live int `json:"live" doc:"Have not ended"`
 	} `json:"builds"`
@@ -89,6 +91,7 @@ func (s *Server) showStatus(ctx context.Context, _ *ReadInput) (*struct{ Body St
 		view := s.leaderView(leader)
 		v.Leader = &view
 	}
+	v.Disagreement = disagreement(v.Members)
 	v.Builds.Kept, v.Builds.Live = state.BuildCount(), state.LiveBuilds()
 	v.Jobs.Queued, v.Jobs.Placed = state.QueuedCount(), state.PlacedCount()
 	v.Events.Waiting, v.Events.Dropped = state.OutboxLen()

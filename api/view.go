@@ -98,6 +98,7 @@ type Node struct {
 	Executor   string              `json:"executor,omitempty" doc:"docker or process; empty where it runs no jobs"`
 	Labels     map[string]string   `json:"labels,omitempty"`
 	DiskFull   bool                `json:"disk_full" doc:"It takes no jobs until there is room"`
+	Bucket     *NodeBucket         `json:"bucket,omitempty" doc:"Where it puts blobs; absent where it has none"`
 	Drained    bool                `json:"drained"`
 	DrainedBy  string              `json:"drained_by,omitempty"`
 	DrainUntil time.Time           `json:"drain_until,omitzero" doc:"What still runs there then is stopped and runs elsewhere; absent: never"`
@@ -162,7 +163,7 @@ func nodeViews(s *fsm.State, members []Member) []Node {
 	seen := make(map[fsm.NodeID]bool)
 	for _, m := range members {
 		v := Node{
-			ID: m.ID, Name: m.Name, Alive: m.Alive, Leader: m.Leader, Role: m.Role, Addr: m.Addr, APIAddr: m.APIAddr, Version: m.Version, DiskFull: m.Full,
+			ID: m.ID, Name: m.Name, Alive: m.Alive, Leader: m.Leader, Role: m.Role, Addr: m.Addr, APIAddr: m.APIAddr, Version: m.Version, DiskFull: m.Full, Bucket: m.Bucket,
 		}
 		if n, ok := s.Node(m.ID); ok {
 			v.offer(n)

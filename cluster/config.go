@@ -74,6 +74,10 @@ type Load struct {
 	CPU     int64 `cbor:"2,keyasint,omitempty"` // milli-CPUs that are free
 	Memory  int64 `cbor:"3,keyasint,omitempty"` // bytes that are free
 	Full    bool  `cbor:"4,keyasint,omitempty"` // its disk is: it takes no jobs
+
+	Bucket     string `cbor:"5,keyasint,omitempty"` // the ID of the one that it puts blobs into
+	BucketDown bool   `cbor:"6,keyasint,omitempty"` // it can't use it now
+	Waiting    int    `cbor:"7,keyasint,omitempty"` // blobs that stay on it until they are there
 }
 
 func (c Config) withDefaults() Config {

@@ -23,6 +23,9 @@ type Config struct {
 	Members Members
 	// Ask has a node give a blob to another one.
 	Ask func(ctx context.Context, t Task) error
+	// Bucket is where blobs belong, and who can put them there now; nil where they stay on
+	// nodes.
+	Bucket func() (bucket fsm.NodeID, uploaders []fsm.NodeID)
 	// Propose enters who holds blobs by now.
 	Propose func(ctx context.Context, commands []fsm.Command) error
 	// Patience is how long a holder may be away before its copies are made again;
@@ -65,7 +68,11 @@ func (m *Mender) Run(ctx context.Context) error {
 		alive, left, changed := m.cfg.Members.Watch()
 		s := m.cfg.State()
 		m.note(absent(s, alive), left, time.Now())
-		m.round(ctx, s, Sight{Alive: alive, Away: m.since})
+		see := Sight{Alive: alive, Away: m.since}
+		if m.cfg.Bucket != nil {
+			see.Bucket, see.Uploaders = m.cfg.Bucket()
+		}
+		m.round(ctx, s, see)
 		timer := time.NewTimer(m.next(time.Now()))
 		select {
 		case <-timer.C:
@@ -139,12 +146,12 @@ func (m *Mender) make(ctx context.Context, lot []Task, alive []fsm.NodeID) (done
 		t := &lot[i]
 		switch {
 		case errs[i] == nil:
-			m.cfg.Log.Info("a copy was made again", "kind", t.Ref.Kind, "digest", t.Blob.Digest, "from", t.From, "to", t.To)
+			m.cfg.Log.Info("a copy was made", "kind", t.Ref.Kind, "digest", t.Blob.Digest, "from", t.From, "to", t.To)
 			done = append(done, fsm.Command{RehomeBlob: &fsm.RehomeBlob{Ref: t.Ref, Digest: t.Blob.Digest, Holders: t.Holders(alive)}})
 		case errors.Is(errs[i], ErrNotHeld):
 			m.gone[t.Ref] = t.Blob.Digest
 		case ctx.Err() == nil:
-			m.cfg.Log.Warn("make a copy again, trying later", "kind", t.Ref.Kind, "digest", t.Blob.Digest, "from", t.From, "to", t.To, "error", errs[i])
+			m.cfg.Log.Warn("make a copy, trying later", "kind", t.Ref.Kind, "digest", t.Blob.Digest, "from", t.From, "to", t.To, "error", errs[i])
 		}
 	}
 	return done

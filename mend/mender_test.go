@@ -65,6 +65,44 @@ func TestPlan(t *testing.T) {
 	}
 }
 
+// TestPlanWithBucket has what is on nodes go into the bucket, by those that can put it
+// there; while nobody can, there are two copies as without one.
+func TestPlanWithBucket(t *testing.T) {
+	const here, there = fsm.NodeID("bucket:0123456789ab"), fsm.NodeID("bucket:ba9876543210")
+	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	s := keep(t, "both n1 n2", "in n1 "+string(here), "alone n2", "other n3", "elsewhere n3 "+string(there), "lost gone "+string(here), "moves n2 "+string(there))
+	bundle := fsm.Command{AddBuild: &fsm.AddBuild{Key: "k", Commit: fsm.Commit{Repo: "r", SHA: strings.Repeat("a", 40), Ref: "refs/heads/main", Event: fsm.EventPush, Bundle: "b", Holders: []fsm.NodeID{"n1", "n2"}}}}
+	s, results := fsm.Apply(s, 2, 1, []fsm.Command{bundle})
+	if results[0].Err != nil {
+		t.Fatal(results[0].Err)
+	}
+	see := Sight{Alive: []fsm.NodeID{"n1", "n2", "n3"}, Bucket: here, Uploaders: []fsm.NodeID{"n2", "n1"}}
+	plan := func() (got []string) {
+		for _, task := range Plan(s, see, 10*time.Minute, now) {
+			to := string(task.To)
+			if !task.To.IsBucket() {
+				to = "a node"
+			}
+			got = append(got, fmt.Sprintf("%s from %s to %s", task.Ref.Key, task.From, to))
+			if task.To.IsBucket() && !slices.Equal(task.Holders(see.Alive), []fsm.NodeID{task.From, here}) {
+				t.Errorf("%s: held by %v then", task.Ref.Key, task.Holders(see.Alive))
+			}
+		}
+		return got
+	}
+	in := " to " + string(here)
+	if got, want := plan(), []string{"alone from n2" + in, "both from n1" + in, "moves from n2" + in, "other from n3 to a node"}; !slices.Equal(got, want) {
+		t.Errorf("to be moved: %v, want %v", got, want)
+	}
+	if away := absent(s, see.Alive); len(away) != 1 || !away["gone"] {
+		t.Errorf("absent are %v", away)
+	}
+	see.Uploaders = nil
+	if got, want := plan(), []string{"alone from n2 to a node", "other from n3 to a node"}; !slices.Equal(got, want) {
+		t.Errorf("while it is down: %v, want %v", got, want)
+	}
+}
+
 // world is a cluster as a mender sees it.
 type world struct {
 	mu          sync.Mutex

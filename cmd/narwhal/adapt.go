@@ -100,6 +100,7 @@ type view struct {
 	drain  func(ctx context.Context, id fsm.NodeID) error // returns when nothing is placed on it
 	resume func(ctx context.Context, id fsm.NodeID) error
 	logs   func(ctx context.Context) error // returns when no log is on this node only
+	bucket *bucketRoad                     // nil where the node has none
 	left   func()                          // ends the process
 }
 
@@ -168,6 +169,7 @@ func (v view) Members() []api.Member {
 		out = append(out, api.Member{
 			ID: fsm.NodeID(m.ID), Name: m.Offer.Name, Addr: m.Addr, APIAddr: m.Offer.APIAddr, Role: role,
 			Leader: snap.HasLeader && snap.Leader.ID == m.ID, Alive: m.State == cluster.Alive, Version: m.Offer.Version, Full: m.Load.Full,
+			Bucket: bucketOf(m.Load),
 		})
 	}
 	return out
@@ -175,7 +177,7 @@ func (v view) Members() []api.Member {
 
 func (v view) Health() api.Health {
 	s := v.servers()
-	h := api.Health{ClusterID: v.Identity().ClusterID, Tolerance: s.Tolerance}
+	h := api.Health{ClusterID: v.Identity().ClusterID, Tolerance: s.Tolerance, Bucket: v.bucket.health()}
 	for _, server := range s.Servers {
 		if server.Voter {
 			h.Voters++

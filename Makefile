@@ -88,7 +88,7 @@ demo:
 	go run ./internal/lab/demo
 
 bench:
-	@[ -n "$(BENCH)" ] || { echo "which one? make bench BENCH=latency (throughput, failover, drill, chaos, starved, idle, steps, docker, checkout, logs, logcopies, cancel, cache)" >&2; exit 2; }
+	@[ -n "$(BENCH)" ] || { echo "which one? make bench BENCH=latency (throughput, failover, drill, chaos, starved, idle, steps, docker, checkout, logs, logcopies, cancel, cache, snapshot)" >&2; exit 2; }
 	@go run ./internal/lab/bench $(BENCH)
 
 clean:

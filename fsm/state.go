@@ -52,9 +52,13 @@ type State struct {
 }
 
 // New is the state before the first entry.
-func New() *State {
+func New() *State { return NewKeeping(DefaultHistory) }
+
+// NewKeeping is New for a state that keeps that many builds that have ended. Its
+// snapshot says so, and so does who restores it.
+func NewKeeping(builds int) *State {
 	return &State{
-		history:   DefaultHistory,
+		history:   builds,
 		nextBuild: 1,
 		nextEvent: 1,
 		nextDeed:  1,

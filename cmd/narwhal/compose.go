@@ -168,6 +168,7 @@ func openNode(ctx context.Context, cfg nodeConfig, public net.Listener, log *slo
 	n.cluster, err = cluster.Open(cluster.Config{
 		DataDir: cfg.dataDir, Bind: cfg.clusterListen, Advertise: cfg.clusterAdvertise, Join: cfg.join, Token: cfg.token,
 		Role: cfg.role(), Offer: offer, HeartbeatTimeout: cfg.heartbeat, Guard: n.guard.listener,
+		SnapshotThreshold: cfg.snapshotEntries, SnapshotInterval: cfg.snapshotInterval,
 	}, n.replica, log.With("part", "cluster"))
 	if err != nil {
 		return nil, errors.Join(err, n.bucket.close())

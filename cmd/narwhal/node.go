@@ -53,6 +53,8 @@ type nodeConfig struct {
 
 	heartbeat, suspect, lost time.Duration
 	grace                    time.Duration
+	snapshotEntries          uint64
+	snapshotInterval         time.Duration
 	logLimit, keepLogs       string
 	keepLogsFor              time.Duration
 	copyLogs                 bool
@@ -133,6 +135,8 @@ func (c *nodeConfig) flags(f *pflag.FlagSet) {
 	f.BoolVar(&c.forward, "forward", false, "carry writes to the leader instead of answering 307")
 	f.BoolVar(&c.allowDrill, "allow-drill", false, "take part in drills: whoever has the API token may then crash this node")
 	f.DurationVar(&c.heartbeat, "heartbeat", 500*time.Millisecond, "how long without the leader until another is elected")
+	f.Uint64Var(&c.snapshotEntries, "snapshot-entries", 8192, "how many log entries a voter takes a snapshot of its state after")
+	f.DurationVar(&c.snapshotInterval, "snapshot-interval", 30*time.Second, "how often a voter looks whether a snapshot is due")
 	f.DurationVar(&c.suspect, "suspect-after", link.DefaultSuspect, "how long a node may be silent until it gets no new jobs")
 	f.DurationVar(&c.lost, "lost-after", link.DefaultLost, "how long a node may be silent until its jobs run elsewhere")
 	f.DurationVar(&c.grace, "stop-grace", 10*time.Second, "how long a step has after TERM until KILL")
@@ -168,6 +172,12 @@ func (c *nodeConfig) complete() error {
 	}
 	if c.heartbeat < 50*time.Millisecond {
 		return fmt.Errorf("--heartbeat %s: want 50ms or more; a busy machine elects all the time below", c.heartbeat)
+	}
+	if c.snapshotEntries == 0 {
+		return errors.New("--snapshot-entries 0: want 1 or more; few cost much where the state is large")
+	}
+	if c.snapshotInterval < time.Second {
+		return fmt.Errorf("--snapshot-interval %s: want 1s or more", c.snapshotInterval)
 	}
 	if c.warm < 0 || c.warm > 4 {
 		return fmt.Errorf("--warm %d: want 0 to 4", c.warm)

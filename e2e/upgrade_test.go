@@ -1,0 +1,208 @@
+package e2e
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/codepr/narwhal/api"
+	"github.com/codepr/narwhal/fsm"
+	"github.com/codepr/narwhal/internal/lab"
+)
+
+var commitPattern = regexp.MustCompile(`(?m)^[0-9a-f]{40}$`)
+
+// previous is the binary of the commit in testdata/previous.txt, and its version. It is
+// built once a machine.
+func previous(t *testing.T) (path, version string) {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join("testdata", "previous.txt"))
+	must(t, err)
+	sha := string(commitPattern.Find(text))
+	if sha == "" {
+		t.Fatal("testdata/previous.txt names no commit")
+	}
+	version = "previous-" + sha[:12]
+	cache, err := os.UserCacheDir()
+	must(t, err)
+	dir := filepath.Join(cache, "narwhal", "previous")
+	path = filepath.Join(dir, version)
+	if _, err := os.Stat(path); err == nil {
+		return path, version
+	}
+	must(t, os.MkdirAll(dir, 0o700))
+	tree := t.TempDir()
+	ctx := deadline(t, 5*patience)
+	sh := func(in io.Reader, name string, args ...string) {
+		t.Helper()
+		cmd := exec.CommandContext(ctx, name, args...)
+		cmd.Dir, cmd.Stdin, cmd.Env = tree, in, append(os.Environ(), "CGO_ENABLED=0")
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("%s %s: %v: %s", name, strings.Join(args, " "), err, out)
+		}
+	}
+	here, err := os.Getwd()
+	must(t, err)
+	archive := filepath.Join(tree, "tree.tar")
+	out, err := exec.CommandContext(ctx, "git", "-C", filepath.Dir(here), "archive", "-o", archive, sha).CombinedOutput()
+	if err != nil {
+		t.Fatalf("commit %s is wanted, from which this one is upgraded, and a clone that is not shallow has it: git archive: %v: %s", sha, err, out)
+	}
+	sh(nil, "tar", "-xf", archive)
+	built := filepath.Join(tree, "narwhal.built")
+	sh(nil, "go", "build", "-ldflags", "-X main.version="+version, "-o", built, "./cmd/narwhal")
+	copyFile(t, path, built) // whole or not at all: others may look for it too
+	return path, version
+}
+
+// ticks is a file of one job on a node that prints a line again and again until it is
+// told to stop, and then how many there were.
+func ticks(n *lab.Node) string {
+	return inBusybox + "labels: {node: " + n.Name + `}
+steps:
+  - command: 'i=0; while test ! -e go; do echo line $i; i=$((i+1)); sleep 0.2; done; echo total $i'
+  - command: echo second
+`
+}
+
+var totalPattern = regexp.MustCompile(`(?m)^total (\d+)$`)
+
+// TestRollingUpgrade replaces the binary of the last release by this one, node by node,
+// while a job runs on each and others come: all end as they would have, at their first
+// attempt and with whole logs, and all nodes have the same state.
+func TestRollingUpgrade(t *testing.T) {
+	t.Parallel()
+	old, version := previous(t)
+	l, e := dockerCluster(t, lab.Options{Binary: old, Args: []string{"--cpu", "2", "--memory", "1Gi"}})
+	c, r := anyNode(t, l), repository(t)
+	quickly := commit(t, r, inBusybox+"steps: [{command: echo quickly}]\n")
+	var long []api.Build
+	for _, n := range l.Nodes {
+		b := trigger(t, c, r, commit(t, r, ticks(n)))
+		running(t, c, b.ID, "build")
+		long = append(long, b)
+	}
+	// The leader is last, as an operator would have it.
+	leads := leader(t, l)
+	order := append(slices.DeleteFunc(slices.Clone(l.Nodes), func(n *lab.Node) bool { return n == leads }), leads)
+	var between []api.Build
+	for i, n := range order {
+		must(t, n.Stop())
+		n.Binary = binary
+		// One comes while it is away.
+		between = append(between, trigger(t, anyNode(t, l), r, quickly))
+		must(t, n.Start(deadline(t, patience)))
+		settle(t, l)
+		awaitVersions(t, l, version, len(order)-1-i)
+		at := nodeClient(t, n)
+		b := trigger(t, at, r, quickly)
+		wantStatus(t, ended(t, at, b.ID), fsm.Passed)
+		between = append(between, b)
+	}
+	c = anyNode(t, l)
+	for _, b := range long {
+		j := running(t, c, b.ID, "build")
+		put(t, e.container(t, j.ID), "go")
+	}
+	for _, b := range slices.Concat(long, between) {
+		b = ended(t, c, b.ID)
+		wantStatus(t, b, fsm.Passed)
+		for _, j := range b.Jobs { // the plan too
+			if len(j.Attempts) != 1 {
+				t.Errorf("job %s was run %d times: %s", j.ID, len(j.Attempts), outline(b))
+			}
+		}
+	}
+	for _, b := range long {
+		id := fsm.JobID{Build: b.ID, Seq: 1}
+		if made := e.created(t, id); made != 1 {
+			t.Errorf("the engine has made %d containers for job %s", made, id)
+		}
+		for _, n := range l.Nodes {
+			text := logText(t, nodeClient(t, n), id)
+			total := totalPattern.FindStringSubmatch(text)
+			if total == nil {
+				t.Errorf("%s shows the log of %s without its end:\n%s", n.Name, id, text)
+				continue
+			}
+			if lines, err := strconv.Atoi(total[1]); err != nil || !counts(text, lines) || !strings.Contains(text, "second") {
+				t.Errorf("%s shows the log of %s with a gap, or a line twice:\n%s", n.Name, id, text)
+			}
+		}
+	}
+	sameState(t, l)
+}
+
+// awaitVersions waits until that many nodes run the old version as `narwhal nodes` shows
+// it, and the others this one.
+func awaitVersions(t *testing.T, l *lab.Lab, version string, old int) {
+	t.Helper()
+	n := l.Nodes[0]
+	await(t, "the nodes' versions", func(ctx context.Context) (bool, error) {
+		out, stderr, code := cli(t, nil, "nodes", "--addr", n.API, "--data-dir", n.Dir)
+		if code != 0 {
+			return false, errors.New(stderr)
+		}
+		return strings.Count(out, version) == old, fmt.Errorf("want %d of %s:\n%s", old, version, out)
+	})
+}
+
+// sameState waits until all nodes that run have the same entries, and compares what has
+// become of these.
+func sameState(t *testing.T, l *lab.Lab) {
+	t.Helper()
+	await(t, "all nodes to have the same entries", func(ctx context.Context) (bool, error) {
+		hashes := make(map[string][]string) // by index
+		for _, n := range l.Nodes {
+			index, hash, err := stateOf(ctx, n)
+			if err != nil {
+				return false, err
+			}
+			hashes[index] = append(hashes[index], hash)
+		}
+		if len(hashes) > 1 {
+			return false, fmt.Errorf("they are at %v", hashes)
+		}
+		for index, of := range hashes {
+			for _, hash := range of {
+				if hash != of[0] {
+					t.Fatalf("the states at index %s differ: %v", index, of)
+				}
+			}
+		}
+		return true, nil
+	})
+}
+
+// stateOf is the index of a node's own state, and its snapshot's SHA-256.
+func stateOf(ctx context.Context, n *lab.Node) (index, hash string, err error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, n.API+"/api/v1/snapshot", nil)
+	if err != nil {
+		return "", "", err
+	}
+	req.Header.Set("Authorization", "Bearer "+n.Token)
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return "", "", err
+	}
+	defer func() { _ = resp.Body.Close() }()
+	if resp.StatusCode != http.StatusOK {
+		return "", "", fmt.Errorf("%s answers %s", n.Name, resp.Status)
+	}
+	sum := sha256.New()
+	if _, err := io.Copy(sum, resp.Body); err != nil {
+		return "", "", err
+	}
+	return resp.Header.Get(api.HeaderIndex), fmt.Sprintf("%x", sum.Sum(nil)), nil
+}

@@ -79,6 +79,9 @@ type Member struct {
 	Alive   bool       `json:"alive"`
 	Full    bool       `json:"disk_full" doc:"Its disk is full: it takes no jobs"`
 	Version string     `json:"version"`
+	// Protocol and StateVersion are 0 and 1 on a node of before they were told.
+	Protocol     uint32 `json:"protocol" doc:"Of the messages between nodes, the newest that it speaks"`
+	StateVersion uint32 `json:"state_version" doc:"Of the log's entries, the newest that it can apply"`
 	// Bucket is nil on a node that has none.
 	Bucket *NodeBucket `json:"bucket,omitempty"`
 }

@@ -59,6 +59,8 @@ type Offer struct {
 	APIAddr  string // host:port of its HTTP API as others reach it
 	Version  string
 	Protocol uint32 // of the messages between nodes; what it means is the caller's
+	Oldest   uint32 // the oldest Protocol that it can talk to
+	State    uint32 // the newest log entries that it can apply; what it means is the caller's
 	CPU      int64  // milli-CPUs
 	Memory   int64  // bytes
 	Disk     int64  // bytes

@@ -3,6 +3,7 @@ package sched
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"sync"
 	"testing"
@@ -26,6 +27,7 @@ type onlyLog struct {
 	left    []fsm.NodeID
 	refusal error // what every proposal is answered with, where set
 	most    int   // bytes of a command
+	old     bool  // some node can't read plans
 }
 
 func newOnlyLog() *onlyLog {
@@ -56,6 +58,10 @@ func (l *onlyLog) ProposeAll(_ context.Context, commands []fsm.Command) ([]fsm.R
 		commands[i].At = time.Now()
 		if data, err := fsm.EncodeCommand(commands[i]); err != nil || len(data) > l.most {
 			results[i].Err = errors.Join(err, fsm.ErrTooLarge)
+			continue
+		}
+		if f := commands[i].FinishAttempt; l.old && f != nil && f.Outcome.Plan != nil {
+			results[i].Err = fmt.Errorf("%w: upgrade node n3", fsm.ErrHeldBack)
 			continue
 		}
 		var answered []fsm.Result

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -48,6 +49,28 @@ func named(err error) error {
 		return alias{err, []error{api.ErrNotLeader}}
 	}
 	return err
+}
+
+// oldest knows what the nodes that hold the log can apply.
+type oldest struct{ *cluster.Cluster }
+
+// limit implements replica.Limit. What is not known of a node is not trusted to be new.
+func (o oldest) limit() (version uint, who string) {
+	snap, _ := o.Watch()
+	version, who = fsm.StateVersion, "this node"
+	for _, s := range o.Stats().Servers {
+		has, name := uint(1), cmp.Or(s.Name, s.ID)
+		for _, m := range snap.Members {
+			if m.ID == s.ID {
+				has = max(1, uint(m.Offer.State)) // those of before there were numbers announce none
+				name = fmt.Sprintf("node %s (narwhal %s)", name, m.Offer.Version)
+			}
+		}
+		if has < version {
+			version, who = has, name
+		}
+	}
+	return version, who
 }
 
 // alias is an error that is also others, without saying so twice.
@@ -169,7 +192,7 @@ func (v view) Members() []api.Member {
 		out = append(out, api.Member{
 			ID: fsm.NodeID(m.ID), Name: m.Offer.Name, Addr: m.Addr, APIAddr: m.Offer.APIAddr, Role: role,
 			Leader: snap.HasLeader && snap.Leader.ID == m.ID, Alive: m.State == cluster.Alive, Version: m.Offer.Version, Full: m.Load.Full,
-			Bucket: bucketOf(m.Load),
+			Bucket: bucketOf(m.Load), Protocol: m.Offer.Protocol, StateVersion: max(1, m.Offer.State),
 		})
 	}
 	return out

@@ -198,7 +198,7 @@ func (n *node) join(ctx context.Context) error {
 // assemble makes the parts. It starts nothing.
 func (n *node) assemble(leave context.CancelFunc) error {
 	id := n.cluster.Identity()
-	n.proposer = proposer{replica.NewProposer(n.cluster, time.Now)}
+	n.proposer = proposer{replica.NewProposer(n.cluster, time.Now, oldest{n.cluster}.limit)}
 	n.dispatcher = sched.NewDispatcher(sched.Config{
 		States: n.replica, Proposer: n.proposer, Membership: membership{n.cluster}, Now: time.Now,
 		Log: n.log.With("part", "sched"), Suspect: n.cfg.suspect, Lost: n.cfg.lost,

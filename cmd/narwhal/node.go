@@ -94,7 +94,7 @@ func nodeCommand() *cobra.Command {
 				return usage("%w", err)
 			}
 			err := runNode(cmd.Context(), cfg, cfg.log.logger(os.Stderr))
-			for _, settled := range []error{cluster.ErrForeign, cluster.ErrLeft, cluster.ErrSuperseded, cluster.ErrDamaged, cluster.ErrTwin} {
+			for _, settled := range []error{cluster.ErrForeign, cluster.ErrLeft, cluster.ErrSuperseded, cluster.ErrDamaged, cluster.ErrTwin, cluster.ErrProtocol} {
 				if errors.Is(err, settled) {
 					return exitError{code: exitForeign, err: err}
 				}

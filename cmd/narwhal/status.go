@@ -35,6 +35,9 @@ func statusCommand() *cobra.Command {
 			row(w, "nodes", fmt.Sprintf("%d, %d of them alive", len(s.Members), alive))
 			row(w, "voters", fmt.Sprintf("%d, %d of them alive", s.Voters, s.AliveVoters))
 			row(w, "tolerance", s.Tolerance)
+			if s.Mixed != "" {
+				row(w, "versions", s.Mixed)
+			}
 			if s.Bucket != nil {
 				row(w, "bucket", bucketLine(s))
 			}

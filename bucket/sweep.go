@@ -93,9 +93,10 @@ func (s *Sweeper) sweep(ctx context.Context) error {
 	return nil
 }
 
-// unknownFor is how old an object must be that the state does not name: its job may
-// not have ended yet, or its node not have reached a leader.
-const unknownFor = 24 * time.Hour
+// young is how old an object must be that the state does not need: the job that has put
+// it there, or put it there again, may not have ended yet, or its node not have reached
+// a leader.
+const young = 24 * time.Hour
 
 // Needs is what the state says of the blobs in a bucket at one time.
 type Needs struct {
@@ -135,10 +136,8 @@ func (n Needs) spare(o Object) bool {
 		return false // not ours
 	case o.Kind == fsm.BlobLog && named:
 		return age > n.keepLogs
-	case named:
-		return !needed
 	}
-	return age > unknownFor
+	return !(named && needed) && age > young
 }
 
 // LeastUsed drops the caches in the bucket that were used least recently, until the

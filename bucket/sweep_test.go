@@ -93,7 +93,8 @@ func TestNeeds(t *testing.T) {
 	}{
 		{fsm.BlobLog, log, 29 * 24 * time.Hour, false},
 		{fsm.BlobLog, log, 31 * 24 * time.Hour, true},
-		{fsm.BlobArchive, expired, time.Minute, true},
+		{fsm.BlobArchive, expired, time.Hour, false}, // another job may just have put the same there
+		{fsm.BlobArchive, expired, 25 * time.Hour, true},
 		{fsm.BlobArchive, lasting, 1000 * 24 * time.Hour, false},
 		{fsm.BlobArchive, log, time.Hour, false}, // not known as that, and young
 		{fsm.BlobArchive, log, 25 * time.Hour, true},

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/codepr/narwhal/api"
 	"github.com/codepr/narwhal/api/client"
@@ -175,6 +176,12 @@ func TestBucketOutlivesNodes(t *testing.T) {
 	short := strings.Replace(keepsOn(on), "[left]", "[left], expire_in: 1s", 1)
 	b = ended(t, c, trigger(t, c, r, commit(t, r, strings.Replace(short, "left behind", "not for long", 1))).ID)
 	wantStatus(t, b, fsm.Passed)
+	f.awaitBlobs(t, 4, 2)
+	made, err := f.has(fsm.BlobArchive)
+	must(t, err)
+	for _, path := range made { // what is young may be another job's
+		must(t, os.Chtimes(path, time.Time{}, time.Now().Add(-25*time.Hour)))
+	}
 	await(t, "the expired archive to go", func(ctx context.Context) (bool, error) {
 		_, err := c.Artifacts(ctx, job(t, b, "build").ID, 0)
 		have, errHas := f.has(fsm.BlobArchive)

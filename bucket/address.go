@@ -59,6 +59,12 @@ func parse(raw string) (address, error) {
 	if prefix := q.Get("prefix"); prefix != "" && !strings.HasSuffix(prefix, "/") {
 		return a, fmt.Errorf("%s: prefix %q: want a / at its end", a.shown, prefix)
 	}
+	if u.Scheme == "s3" && !q.Has("response_checksum_validation") {
+		// What is read is compared with its name anyhow, and the driver says of every answer
+		// of a store that has none of its checksums that it has none.
+		q.Set("response_checksum_validation", "when_required")
+		u.RawQuery = q.Encode()
+	}
 	if u.Scheme == "file" {
 		a.folder = true
 		// The folder of temporary files may lie on another disk, and what is known of a

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/codepr/narwhal/fsm"
+	"github.com/codepr/narwhal/internal/s3"
 )
 
 func open(t *testing.T, cfg Config) *Bucket {
@@ -77,11 +78,21 @@ func keys(t *testing.T, b *Bucket) (keys []string) {
 	return keys
 }
 
+// newS3 serves a bucket; its credentials go by the environment.
+func newS3(t *testing.T, bucket string) *s3.Server {
+	t.Helper()
+	for _, v := range s3.Environment() {
+		name, value, _ := strings.Cut(v, "=")
+		t.Setenv(name, value)
+	}
+	return s3.New(t, bucket)
+}
+
 // TestDrivers has the same of every kind of bucket that can be had here.
 func TestDrivers(t *testing.T) {
 	for name, url := range map[string]func(t *testing.T) string{
 		"file": func(t *testing.T) string { return "file://" + t.TempDir() },
-		"s3":   func(t *testing.T) string { _, url := newS3(t, "builds"); return url },
+		"s3":   func(t *testing.T) string { return newS3(t, "builds").URL },
 	} {
 		t.Run(name, func(t *testing.T) { suite(t, url(t)) })
 	}
@@ -170,7 +181,8 @@ func TestWrongAddresses(t *testing.T) {
 // TestProbe has Open refuse buckets that can't be used, and say what can't be done and
 // nothing that is secret.
 func TestProbe(t *testing.T) {
-	s, url := newS3(t, "builds")
+	s := newS3(t, "builds")
+	url := s.URL
 	refused := func(url, want string) {
 		t.Helper()
 		b, err := Open(t.Context(), Config{URL: url, Log: slog.New(slog.DiscardHandler)})
@@ -178,7 +190,7 @@ func TestProbe(t *testing.T) {
 			_ = b.Close()
 			t.Fatalf("%s was opened", url)
 		}
-		for _, secret := range []string{s3Secret, "use_path_style=true", "hunter2"} {
+		for _, secret := range []string{s3.Secret, "use_path_style=true", "hunter2"} {
 			if strings.Contains(err.Error(), secret) {
 				t.Errorf("the error shows %s: %v", secret, err)
 			}
@@ -189,14 +201,15 @@ func TestProbe(t *testing.T) {
 	}
 	refused(url+"&hunter=hunter2", "unknown query parameter")
 	refused(strings.Replace(url, "//builds", "//other", 1), "write to it")
-	s.set(func(s *s3) { s.lied = []byte("other") })
+	s.Set(func(s *s3.State) { s.Lie = []byte("other") })
 	refused(url, "read from it: it gives other bytes")
 	refused("file://"+filepath.Join(t.TempDir(), "none"), "no such")
 }
 
 // TestOutage has a bucket that fails and comes back. Meanwhile nobody waits for it.
 func TestOutage(t *testing.T) {
-	s, url := newS3(t, "builds")
+	s := newS3(t, "builds")
+	url := s.URL
 	b := claimed(t, Config{URL: url, Retry: 10 * time.Millisecond, Patience: 5 * time.Second}, "c1")
 	var wg sync.WaitGroup
 	ctx, stop := context.WithCancel(t.Context())
@@ -211,12 +224,11 @@ func TestOutage(t *testing.T) {
 	data := []byte("kept")
 	digest := put(t, b, fsm.BlobLog, data)
 	changed := b.Changed()
-	s.set(func(s *s3) { s.refuse = true })
+	s.Set(func(s *s3.State) { s.Refuse = true })
 	if _, err := get(b, fsm.BlobLog, digest); err == nil || b.Health().Err == nil {
 		t.Fatalf("read from a bucket that is down: %v", err)
 	}
 	<-changed
-	s.set(func(s *s3) { clear(s.asked) })
 	if err := b.Put(t.Context(), fsm.BlobLog, digest, bytes.NewReader(data)); !errors.Is(err, ErrDown) {
 		t.Errorf("put into a bucket that is down: %v", err)
 	}
@@ -226,7 +238,7 @@ func TestOutage(t *testing.T) {
 		}
 	}
 	changed = b.Changed()
-	s.set(func(s *s3) { s.refuse = false })
+	s.Set(func(s *s3.State) { s.Refuse = false })
 	<-changed
 	if b.Health().Err != nil {
 		t.Fatalf("it is not back: %v", b.Health().Err)
@@ -237,8 +249,8 @@ func TestOutage(t *testing.T) {
 
 	// Another bucket in its place is not taken for it.
 	b.fail(errors.New("down"))
-	s.set(func(s *s3) {
-		s.have[markKey] = s3Object{[]byte(`{"id":"0123456789ab","cluster":"c1"}`), time.Now()}
+	s.Set(func(s *s3.State) {
+		s.Have[markKey] = s3.Object{Data: []byte(`{"id":"0123456789ab","cluster":"c1"}`), At: time.Now()}
 	})
 	b.again(t.Context())
 	if err := b.Health().Err; !errors.Is(err, ErrForeign) {
@@ -248,12 +260,13 @@ func TestOutage(t *testing.T) {
 
 // TestStall has a bucket that takes the connection and says nothing.
 func TestStall(t *testing.T) {
-	s, url := newS3(t, "builds")
+	s := newS3(t, "builds")
+	url := s.URL
 	b := claimed(t, Config{URL: url}, "c1")
 	b.cfg.Patience = 50 * time.Millisecond
 	hang := make(chan struct{})
 	defer close(hang)
-	s.set(func(s *s3) { s.hang = hang })
+	s.Set(func(s *s3.State) { s.Hang = hang })
 	if err := b.Put(t.Context(), fsm.BlobLog, digestOf(nil), strings.NewReader("")); !errors.Is(err, errStalled) {
 		t.Errorf("put: %v", err)
 	}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/codepr/narwhal/fsm"
+	"github.com/codepr/narwhal/internal/s3"
 )
 
 func cacheOf(keyName, digest string, size int64, holders ...fsm.NodeID) fsm.Command {
@@ -31,8 +32,8 @@ func apply(t *testing.T, s *fsm.State, at time.Time, commands ...fsm.Command) *f
 // TestSweep has what the state names stay, and what it doesn't go once it is old; and
 // caches above their size be dropped first.
 func TestSweep(t *testing.T) {
-	store, url := newS3(t, "builds")
-	b := claimed(t, Config{URL: url}, "c1")
+	store := newS3(t, "builds")
+	b := claimed(t, Config{URL: store.URL}, "c1")
 	now := time.Now()
 	state := fsm.New()
 	name := func(text string) string { return digestOf([]byte(text)) }
@@ -44,14 +45,14 @@ func TestSweep(t *testing.T) {
 	state = apply(t, state, now.Add(-3*time.Hour), cacheOf("k1", name("least used"), 60, b.Holder()))
 	state = apply(t, state, now.Add(-2*time.Hour), cacheOf("k2", name("named"), 60, "n1", b.Holder()))
 	state = apply(t, state, now.Add(-4*time.Hour), cacheOf("k3", name("elsewhere"), 1000, "n1"))
-	store.set(func(s *s3) {
-		for k, o := range s.have {
+	store.Set(func(s *s3.State) {
+		for k, o := range s.Have {
 			if k != key(fsm.BlobArchive, name("young")) {
-				o.at = now.Add(-48 * time.Hour)
-				s.have[k] = o
+				o.At = now.Add(-48 * time.Hour)
+				s.Have[k] = o
 			}
 		}
-		s.have[blobPrefix+"something else"] = s3Object{at: now.Add(-1000 * time.Hour)}
+		s.Have[blobPrefix+"something else"] = s3.Object{At: now.Add(-1000 * time.Hour)}
 	})
 	sweeper := NewSweeper(SweepConfig{
 		Bucket: b, State: func() *fsm.State { return state }, KeepLogs: 24 * time.Hour, Caches: 100, Log: slog.New(slog.DiscardHandler),

@@ -1,20 +1,22 @@
 package e2e
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/codepr/narwhal/api"
-	"github.com/codepr/narwhal/api/client"
 	"github.com/codepr/narwhal/fsm"
 	"github.com/codepr/narwhal/internal/lab"
+	"github.com/codepr/narwhal/internal/s3"
 )
 
 // folder is a bucket that is a folder, which all nodes reach.
@@ -103,13 +105,27 @@ func keptHere(t *testing.T, n *lab.Node) (paths []string) {
 	return paths
 }
 
-// awaitSealed waits until the state knows who has a job's log.
-func awaitSealed(t *testing.T, c *client.Client, id fsm.JobID) {
+// awaitSealed waits until the state of every node that runs knows that the bucket has a
+// job's log.
+func awaitSealed(t *testing.T, l *lab.Lab, id fsm.JobID) {
 	t.Helper()
-	await(t, "the log to be sealed", func(ctx context.Context) (bool, error) {
-		j, err := c.Job(ctx, id)
-		return err == nil && j.Attempts[0].LogBytes > 0, err
-	})
+	for _, n := range l.Nodes {
+		if !n.Running() {
+			continue
+		}
+		await(t, "the log to be sealed", func(ctx context.Context) (bool, error) {
+			_, data, err := stateOf(ctx, n)
+			if err != nil {
+				return false, err
+			}
+			s, err := fsm.Restore(bytes.NewReader(data))
+			if err != nil {
+				return false, err
+			}
+			j, ok := s.Job(id)
+			return ok && j.Attempts[0].Log != nil && slices.ContainsFunc(j.Attempts[0].Log.Holders, fsm.NodeID.IsBucket), fmt.Errorf("%s has job %+v", n.Name, j)
+		})
+	}
 }
 
 // coded reports whether a node answered with a problem of that code.
@@ -131,7 +147,7 @@ func TestBucketOutlivesNodes(t *testing.T) {
 	wantStatus(t, b, fsm.Passed)
 	id := job(t, b, "build").ID
 	f.awaitBlobs(t, 2, 1) // the plan has a log too
-	awaitSealed(t, c, id)
+	awaitSealed(t, l, id)
 	busy := map[fsm.NodeID]bool{}
 	for _, j := range b.Jobs { // the plan too
 		for _, a := range j.Attempts {
@@ -244,7 +260,7 @@ func TestBucketOutage(t *testing.T) {
 
 	back()
 	f.awaitBlobs(t, 4, 2)
-	awaitSealed(t, c, during)
+	awaitSealed(t, l, during)
 	await(t, "nothing to wait", func(ctx context.Context) (bool, error) {
 		s, err := nodeClient(t, third).Status(ctx)
 		if err != nil {
@@ -305,5 +321,56 @@ func TestBucketComesLater(t *testing.T) {
 	must(t, spare.Launch())
 	if err := spare.Await(deadline(t, patience)); err == nil || !strings.Contains(spare.Log(), "give each cluster a bucket") {
 		t.Errorf("with another cluster's bucket a node ends with %v and says %s", err, spare.Log())
+	}
+}
+
+// TestBucketOfS3 has the same of a bucket that speaks S3. Its credentials are in the
+// nodes' environment, and neither in what they say nor in what jobs see.
+func TestBucketOfS3(t *testing.T) {
+	t.Parallel()
+	store := s3.New(t, "builds")
+	l := cluster(t, lab.Options{Args: append([]string{"--blob-bucket", store.URL}, quick...), Env: s3.Environment()})
+	c, r := anyNode(t, l), repository(t)
+	ran := follower(t, l)
+	b := ended(t, c, trigger(t, c, r, commit(t, r, strings.Replace(keepsOn(ran), "echo spoken", "env; echo spoken", 1))).ID)
+	wantStatus(t, b, fsm.Passed)
+	id := job(t, b, "build").ID
+	awaitSealed(t, l, id)
+	must(t, ran.Crash())
+	must(t, os.RemoveAll(ran.Dir))
+	for _, n := range l.Nodes {
+		if n.Running() {
+			reads(t, n, id)
+		}
+	}
+
+	// It can't be reached for a while.
+	c, on := anyNode(t, l), leader(t, l)
+	store.Set(func(s *s3.State) { s.Refuse = true })
+	b = ended(t, c, trigger(t, c, r, commit(t, r, strings.Replace(keepsOn(on), "left behind", "left in an outage", 1))).ID)
+	wantStatus(t, b, fsm.Passed)
+	during := job(t, b, "build").ID
+	await(t, "status to say so", func(context.Context) (bool, error) {
+		out, stderr, _ := cli(t, nil, "status", "--addr", on.API, "--data-dir", on.Dir)
+		return strings.Contains(out, "s3://builds (") && strings.Contains(out, "down since") && strings.Contains(out, "ServiceUnavailable"), errors.New(out + stderr)
+	})
+	store.Set(func(s *s3.State) { s.Refuse = false })
+	await(t, "the artifacts to be in the bucket", func(ctx context.Context) (bool, error) {
+		list, err := c.Artifacts(ctx, during, 0)
+		if err != nil {
+			return false, err
+		}
+		h := list.Artifacts.Archive.Holders
+		return h[len(h)-1].IsBucket(), fmt.Errorf("held by %v", h)
+	})
+
+	said := logText(t, c, id)
+	for _, n := range l.Nodes {
+		said += n.Log()
+	}
+	for _, hidden := range []string{s3.Secret, "use_path_style"} {
+		if i := strings.Index(said, hidden); i >= 0 {
+			t.Errorf("%s is shown: %s", hidden, said[max(0, i-200):i+50])
+		}
 	}
 }

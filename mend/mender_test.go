@@ -51,7 +51,7 @@ func TestPlan(t *testing.T) {
 		if task.To == task.From || !slices.Contains(see.Alive, task.To) {
 			t.Errorf("%s: from %s to %s", task.Ref.Key, task.From, task.To)
 		}
-		if held := task.Holders(see.Alive); len(held) != 2 || !slices.Contains(held, task.From) || !slices.Contains(held, task.To) {
+		if held := task.Holders(); len(held) != 2 || !slices.Contains(held, task.From) || !slices.Contains(held, task.To) {
 			t.Errorf("%s: held by %v then", task.Ref.Key, held)
 		}
 		got = append(got, task.Ref.Key)
@@ -84,8 +84,8 @@ func TestPlanWithBucket(t *testing.T) {
 				to = "a node"
 			}
 			got = append(got, fmt.Sprintf("%s from %s to %s", task.Ref.Key, task.From, to))
-			if task.To.IsBucket() && !slices.Equal(task.Holders(see.Alive), []fsm.NodeID{task.From, here}) {
-				t.Errorf("%s: held by %v then", task.Ref.Key, task.Holders(see.Alive))
+			if task.To.IsBucket() && !slices.Equal(task.Holders(), []fsm.NodeID{task.From, here}) {
+				t.Errorf("%s: held by %v then", task.Ref.Key, task.Holders())
 			}
 		}
 		return got
@@ -111,6 +111,8 @@ type world struct {
 	changed     chan struct{}
 	asked       []string
 	fail        error
+	lost        fsm.NodeID // it has nothing any more
+	bucket      fsm.NodeID // all nodes can put something there; empty for none
 }
 
 func (w *world) Watch() (alive, left []fsm.NodeID, changed <-chan struct{}) {
@@ -131,6 +133,9 @@ func (w *world) ask(_ context.Context, t Task) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.asked = append(w.asked, fmt.Sprintf("%s to %s", t.From, t.To))
+	if t.From == w.lost {
+		return ErrNotHeld
+	}
 	return w.fail
 }
 
@@ -164,7 +169,11 @@ func onWorld(t *testing.T, w *world, test func()) {
 		w.changed = make(chan struct{})
 		ctx, cancel := context.WithCancel(context.Background())
 		var wg sync.WaitGroup
-		m := New(Config{State: w.look, Members: w, Ask: w.ask, Propose: w.propose, Log: slog.New(slog.DiscardHandler)})
+		cfg := Config{State: w.look, Members: w, Ask: w.ask, Propose: w.propose, Log: slog.New(slog.DiscardHandler)}
+		if w.bucket != "" {
+			cfg.Bucket = func() (fsm.NodeID, []fsm.NodeID) { return w.bucket, w.alive }
+		}
+		m := New(cfg)
 		wg.Go(func() {
 			if err := m.Run(ctx); err != nil {
 				t.Error(err)
@@ -229,6 +238,21 @@ func TestNodeThatFlapsIsNotReplaced(t *testing.T) {
 			t.Errorf("asked %v", w.asked)
 		}
 	})
+}
+
+// TestOtherHolderIsAsked at once for what the first one has no more.
+func TestOtherHolderIsAsked(t *testing.T) {
+	const bucket = fsm.NodeID("bucket:0123456789ab")
+	w := &world{state: keep(t, "a n1 n2"), alive: []fsm.NodeID{"n1", "n2", "n3"}, lost: "n1"}
+	onWorld(t, w, func() { pass(time.Minute) })
+	if w.count() != 0 {
+		t.Errorf("two copies are said to be there, and %v was asked", w.asked)
+	}
+	w.bucket = bucket
+	onWorld(t, w, func() { pass(30 * time.Second) })
+	if got := w.holders("a"); !slices.Equal(got, []fsm.NodeID{"n2", bucket}) || w.count() != 2 {
+		t.Errorf("asked %v, held by %v", w.asked, got)
+	}
 }
 
 // TestSecondNodeGetsCopies of what the first one had alone; what has gone there is

@@ -20,6 +20,16 @@ type Sight struct {
 	// Uploaders are those of Alive that can put them there now.
 	Bucket    fsm.NodeID
 	Uploaders []fsm.NodeID
+	// Lacking are nodes that have been asked for what they are said to hold, and have it
+	// no more.
+	Lacking map[Lack]bool
+}
+
+// Lack is a blob that a node does not have any more.
+type Lack struct {
+	Ref    fsm.BlobRef
+	Digest string
+	Node   fsm.NodeID
 }
 
 // absent are the holders that are not among those who are there.
@@ -40,16 +50,16 @@ type Task struct {
 	Ref      fsm.BlobRef
 	Blob     fsm.Blob
 	From, To fsm.NodeID
+	have     []fsm.NodeID // those that are there, From among them
 }
 
 // Holders are who has the blob once the task is done. What is in the bucket needs no
 // second node: the one that gave it may drop it.
-func (t *Task) Holders(alive []fsm.NodeID) []fsm.NodeID {
+func (t *Task) Holders() []fsm.NodeID {
 	if t.To.IsBucket() {
 		return []fsm.NodeID{t.From, t.To}
 	}
-	held := slices.DeleteFunc(slices.Clone(t.Blob.Holders), func(id fsm.NodeID) bool { return !slices.Contains(alive, id) })
-	return append(held, t.To)
+	return append(slices.Clone(t.have), t.To)
 }
 
 // Plan lists the copies that are missing now: of blobs that somebody who is there
@@ -70,6 +80,7 @@ func Plan(s *fsm.State, see Sight, patience time.Duration, now time.Time) []Task
 		for _, id := range b.Holders {
 			since, away := see.Away[id]
 			switch {
+			case see.Lacking[Lack{ref, b.Digest, id}]:
 			case alive[id]:
 				here = append(here, id)
 				have++
@@ -82,7 +93,7 @@ func Plan(s *fsm.State, see Sight, patience time.Duration, now time.Time) []Task
 		}
 		if see.Bucket != "" && ref.Kind != fsm.BlobBundle && !slices.Contains(b.Holders, see.Bucket) {
 			if from, ok := uploader(here, see.Uploaders); ok {
-				tasks = append(tasks, Task{Ref: ref, Blob: b, From: from, To: see.Bucket})
+				tasks = append(tasks, Task{Ref: ref, Blob: b, From: from, To: see.Bucket, have: here})
 				continue
 			}
 		}
@@ -90,7 +101,7 @@ func Plan(s *fsm.State, see Sight, patience time.Duration, now time.Time) []Task
 			continue
 		}
 		others := slices.DeleteFunc(slices.Clone(see.Alive), func(id fsm.NodeID) bool { return slices.Contains(here, id) })
-		tasks = append(tasks, Task{Ref: ref, Blob: b, From: here[0], To: fsm.Rank(b.Digest, others)[0]})
+		tasks = append(tasks, Task{Ref: ref, Blob: b, From: here[0], To: fsm.Rank(b.Digest, others)[0], have: here})
 	}
 	return tasks
 }

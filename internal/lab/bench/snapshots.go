@@ -42,7 +42,6 @@ func snapshots(ctx context.Context, b *bench) error {
 	if err != nil {
 		return err
 	}
-	state = nil // the nodes have it: the memory is theirs
 	nodes := filepath.Join(b.dir, "nodes")
 	took, err := b.narwhal(ctx, "snapshot", "restore", file, "--passphrase-file", phrase, "--data-dir", filepath.Join(nodes, "n1"), "--yes")
 	if err != nil {

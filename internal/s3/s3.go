@@ -1,4 +1,7 @@
-package bucket
+// Package s3 is so much of S3's protocol as gocloud.dev's driver speaks, on loopback, for
+// tests: objects of one bucket, in one request or several parts, and lists of them in
+// pages. Requests must be signed with its key.
+package s3
 
 import (
 	"bufio"
@@ -18,51 +21,63 @@ import (
 	"time"
 )
 
-// s3 is so much of S3's protocol as the driver speaks, on loopback, for one bucket.
-type s3 struct {
+// Server is a bucket. What it has and how it behaves is set by Set.
+type Server struct {
+	URL string // as --blob-bucket takes it
+
 	t      *testing.T
 	bucket string
 	mu     sync.Mutex
-	have   map[string]s3Object
 	parts  map[string]map[int][]byte // of uploads in several parts
-	refuse bool                      // answer 503 to everything
-	hang   chan struct{}             // answers wait for it; nil for no wait
-	lied   []byte                    // is answered in the place of every object
-	asked  map[string]int            // by method
+	State
 }
 
-type s3Object struct {
-	data []byte
-	at   time.Time
+// State is what a server has, and how it behaves.
+type State struct {
+	Have   map[string]Object
+	Refuse bool          // answer 503 to everything
+	Hang   chan struct{} // answers wait for it; nil for no wait
+	Lie    []byte        // is answered in the place of every object
 }
 
+// Object is one of them.
+type Object struct {
+	Data []byte
+	At   time.Time
+}
+
+// The credentials.
 const (
-	s3Key    = "AKIDEXAMPLE"
-	s3Secret = "verysecretkey"
+	Key    = "AKIDEXAMPLE"
+	Secret = "verysecretkey"
 )
 
-// newS3 serves a bucket and gives its URL; credentials go by the environment.
-func newS3(t *testing.T, bucket string) (*s3, string) {
+// Environment has the credentials as the provider's tools take them.
+func Environment() []string {
+	return []string{"AWS_ACCESS_KEY_ID=" + Key, "AWS_SECRET_ACCESS_KEY=" + Secret, "AWS_EC2_METADATA_DISABLED=true", "AWS_MAX_ATTEMPTS=1"}
+}
+
+// New serves a bucket of that name until the test ends.
+func New(t *testing.T, bucket string) *Server {
 	t.Helper()
-	t.Setenv("AWS_ACCESS_KEY_ID", s3Key)
-	t.Setenv("AWS_SECRET_ACCESS_KEY", s3Secret)
-	t.Setenv("AWS_EC2_METADATA_DISABLED", "true")
-	t.Setenv("AWS_MAX_ATTEMPTS", "1")
-	s := &s3{t: t, bucket: bucket, have: map[string]s3Object{}, parts: map[string]map[int][]byte{}, asked: map[string]int{}}
+	s := &Server{t: t, bucket: bucket, parts: map[string]map[int][]byte{}, State: State{Have: map[string]Object{}}}
 	server := httptest.NewServer(s)
 	t.Cleanup(server.Close)
-	return s, "s3://" + bucket + "?region=eu-test-1&use_path_style=true&endpoint=" + server.URL
+	s.URL = "s3://" + bucket + "?region=eu-test-1&use_path_style=true&endpoint=" + server.URL
+	return s
 }
 
-func (s *s3) set(change func(*s3)) {
+// Set changes the server.
+func (s *Server) Set(change func(*State)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	change(s)
+	change(&s.State)
 }
 
-func (s *s3) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+// ServeHTTP answers a request.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.mu.Lock()
-	hang := s.hang
+	hang := s.Hang
 	s.mu.Unlock()
 	if hang != nil {
 		select {
@@ -71,21 +86,20 @@ func (s *s3) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 	}
-	data, err := s3Body(r)
+	data, err := body(r)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.asked[r.Method]++
 	auth := r.Header.Get("Authorization")
 	bucket, key, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), "/")
 	switch {
 	case err != nil:
-		s3Fail(w, http.StatusBadRequest, "IncompleteBody")
-	case !strings.HasPrefix(auth, "AWS4-HMAC-SHA256 Credential="+s3Key+"/") || !strings.Contains(auth, "/eu-test-1/s3/"):
-		s3Fail(w, http.StatusForbidden, "AccessDenied")
-	case s.refuse:
-		s3Fail(w, http.StatusServiceUnavailable, "ServiceUnavailable")
+		fail(w, http.StatusBadRequest, "IncompleteBody")
+	case !strings.HasPrefix(auth, "AWS4-HMAC-SHA256 Credential="+Key+"/") || !strings.Contains(auth, "/eu-test-1/s3/"):
+		fail(w, http.StatusForbidden, "AccessDenied")
+	case s.Refuse:
+		fail(w, http.StatusServiceUnavailable, "ServiceUnavailable")
 	case bucket != s.bucket:
-		s3Fail(w, http.StatusNotFound, "NoSuchBucket")
+		fail(w, http.StatusNotFound, "NoSuchBucket")
 	case key == "" && r.Method == http.MethodGet && r.URL.Query().Get("list-type") == "2":
 		s.list(w, r)
 	case r.URL.Query().Has("uploads") || r.URL.Query().Has("uploadId"):
@@ -95,39 +109,39 @@ func (s *s3) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-func (s *s3) object(w http.ResponseWriter, r *http.Request, key string, data []byte) {
-	o, ok := s.have[key]
+func (s *Server) object(w http.ResponseWriter, r *http.Request, key string, data []byte) {
+	o, ok := s.Have[key]
 	switch r.Method {
 	case http.MethodPut:
 		if ok && r.Header.Get("If-None-Match") == "*" {
-			s3Fail(w, http.StatusPreconditionFailed, "PreconditionFailed")
+			fail(w, http.StatusPreconditionFailed, "PreconditionFailed")
 			return
 		}
-		s.have[key] = s3Object{data, time.Now()}
+		s.Have[key] = Object{data, time.Now()}
 		w.Header().Set("ETag", `"x"`)
 	case http.MethodDelete:
-		delete(s.have, key)
+		delete(s.Have, key)
 		w.WriteHeader(http.StatusNoContent)
 	case http.MethodGet, http.MethodHead:
 		if !ok {
-			s3Fail(w, http.StatusNotFound, "NoSuchKey")
+			fail(w, http.StatusNotFound, "NoSuchKey")
 			return
 		}
-		if s.lied != nil {
-			o.data = s.lied
+		if s.Lie != nil {
+			o.Data = s.Lie
 		}
-		w.Header().Set("Last-Modified", o.at.UTC().Format(http.TimeFormat))
-		w.Header().Set("Content-Length", strconv.Itoa(len(o.data)))
+		w.Header().Set("Last-Modified", o.At.UTC().Format(http.TimeFormat))
+		w.Header().Set("Content-Length", strconv.Itoa(len(o.Data)))
 		w.Header().Set("ETag", `"x"`)
 		if r.Method == http.MethodGet {
-			_, _ = w.Write(o.data)
+			_, _ = w.Write(o.Data)
 		}
 	default:
-		s3Fail(w, http.StatusMethodNotAllowed, "MethodNotAllowed")
+		fail(w, http.StatusMethodNotAllowed, "MethodNotAllowed")
 	}
 }
 
-func (s *s3) multipart(w http.ResponseWriter, r *http.Request, key string, data []byte) {
+func (s *Server) multipart(w http.ResponseWriter, r *http.Request, key string, data []byte) {
 	id := r.URL.Query().Get("uploadId")
 	switch {
 	case r.URL.Query().Has("uploads"):
@@ -137,7 +151,7 @@ func (s *s3) multipart(w http.ResponseWriter, r *http.Request, key string, data 
 	case r.Method == http.MethodPut:
 		n, err := strconv.Atoi(r.URL.Query().Get("partNumber"))
 		if err != nil || s.parts[id] == nil {
-			s3Fail(w, http.StatusNotFound, "NoSuchUpload")
+			fail(w, http.StatusNotFound, "NoSuchUpload")
 			return
 		}
 		s.parts[id][n] = data
@@ -147,16 +161,16 @@ func (s *s3) multipart(w http.ResponseWriter, r *http.Request, key string, data 
 		for _, n := range slices.Sorted(maps.Keys(s.parts[id])) {
 			whole = append(whole, s.parts[id][n]...)
 		}
-		s.have[key] = s3Object{whole, time.Now()}
+		s.Have[key] = Object{whole, time.Now()}
 		fmt.Fprint(w, `<CompleteMultipartUploadResult><ETag>"x"</ETag></CompleteMultipartUploadResult>`)
 	}
 }
 
-func (s *s3) list(w http.ResponseWriter, r *http.Request) {
+func (s *Server) list(w http.ResponseWriter, r *http.Request) {
 	q := r.URL.Query()
 	limit, err := strconv.Atoi(cmp.Or(q.Get("max-keys"), "1000"))
 	if err != nil {
-		s3Fail(w, http.StatusBadRequest, "InvalidArgument")
+		fail(w, http.StatusBadRequest, "InvalidArgument")
 		return
 	}
 	limit = min(limit, 3) // so that there are pages
@@ -172,7 +186,7 @@ func (s *s3) list(w http.ResponseWriter, r *http.Request) {
 		NextContinuationToken string `xml:",omitempty"`
 		Contents              []content
 	}{}
-	for _, key := range slices.Sorted(maps.Keys(s.have)) {
+	for _, key := range slices.Sorted(maps.Keys(s.Have)) {
 		if !strings.HasPrefix(key, q.Get("prefix")) || key <= q.Get("continuation-token") {
 			continue
 		}
@@ -180,21 +194,21 @@ func (s *s3) list(w http.ResponseWriter, r *http.Request) {
 			out.IsTruncated, out.NextContinuationToken = true, out.Contents[limit-1].Key
 			break
 		}
-		o := s.have[key]
-		out.Contents = append(out.Contents, content{key, o.at.UTC().Format(time.RFC3339), len(o.data), `"x"`})
+		o := s.Have[key]
+		out.Contents = append(out.Contents, content{key, o.At.UTC().Format(time.RFC3339), len(o.Data), `"x"`})
 	}
 	if err := xml.NewEncoder(w).Encode(out); err != nil {
 		s.t.Error(err)
 	}
 }
 
-func s3Fail(w http.ResponseWriter, status int, code string) {
+func fail(w http.ResponseWriter, status int, code string) {
 	w.WriteHeader(status)
 	fmt.Fprintf(w, "<Error><Code>%s</Code><Message>%s</Message></Error>", code, code)
 }
 
-// s3Body takes the chunks apart in which the SDK sends what it has a checksum of.
-func s3Body(r *http.Request) ([]byte, error) {
+// body takes the chunks apart in which the SDK sends what it has a checksum of.
+func body(r *http.Request) ([]byte, error) {
 	if !strings.Contains(r.Header.Get("Content-Encoding"), "aws-chunked") {
 		return io.ReadAll(r.Body)
 	}

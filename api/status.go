@@ -136,5 +136,5 @@ func mixed(members []Member) string {
 	for _, version := range slices.Sorted(maps.Keys(with)) {
 		parts = append(parts, fmt.Sprintf("%s on %s", version, strings.Join(slices.Sorted(slices.Values(with[version])), ", ")))
 	}
-	return strings.Join(parts, "; ") + ": finish the upgrade; what only the newer know is held back until all nodes that hold the log can apply it"
+	return strings.Join(parts, "; ") + ": finish the upgrade; what only the newer know is held back until all nodes can apply it"
 }

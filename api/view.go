@@ -96,7 +96,7 @@ type Node struct {
 	APIAddr      string              `json:"api_addr,omitempty"`
 	Version      string              `json:"version,omitempty"`
 	Protocol     uint32              `json:"protocol" doc:"Of the messages between nodes, the newest that it speaks"`
-	StateVersion uint32              `json:"state_version" doc:"Of the log's entries, the newest that it can apply; what is newer is held back until all nodes that hold the log can"`
+	StateVersion uint32              `json:"state_version" doc:"Of the log's entries, the newest that it can apply; what is newer is held back until all nodes can"`
 	Executor     string              `json:"executor,omitempty" doc:"docker or process; empty where it runs no jobs"`
 	Labels       map[string]string   `json:"labels,omitempty"`
 	DiskFull     bool                `json:"disk_full" doc:"It takes no jobs until there is room"`

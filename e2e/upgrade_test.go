@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -93,9 +94,10 @@ func TestRollingUpgrade(t *testing.T) {
 		running(t, c, b.ID, "build")
 		long = append(long, b)
 	}
-	// The leader is last, as an operator would have it.
+	// The leader is the second: one of the new version may lead one of the old.
 	leads := leader(t, l)
-	order := append(slices.DeleteFunc(slices.Clone(l.Nodes), func(n *lab.Node) bool { return n == leads }), leads)
+	order := slices.DeleteFunc(slices.Clone(l.Nodes), func(n *lab.Node) bool { return n == leads })
+	order = slices.Insert(order, 1, leads)
 	var between []api.Build
 	for i, n := range order {
 		must(t, n.Stop())
@@ -111,6 +113,7 @@ func TestRollingUpgrade(t *testing.T) {
 			mixed := strings.Contains(out, "finish the upgrade")
 			return code == 0 && mixed == (i < len(order)-1), fmt.Errorf("after %d of %d nodes it exits %d: %s\n%s", i+1, len(order), code, stderr, out)
 		})
+		awaitStateVersion(t, n, i == len(order)-1)
 		at := nodeClient(t, n)
 		b := trigger(t, at, r, quickly)
 		wantStatus(t, ended(t, at, b.ID), fsm.Passed)
@@ -161,6 +164,26 @@ func awaitVersions(t *testing.T, l *lab.Lab, version string, old int) {
 			return false, errors.New(stderr)
 		}
 		return strings.Count(out, version) == old, fmt.Errorf("want %d of %s:\n%s", old, version, out)
+	})
+}
+
+// awaitStateVersion waits until a node's state is that of its version, where all nodes
+// have it; or looks that what the old version can't apply is held back.
+func awaitStateVersion(t *testing.T, n *lab.Node, all bool) {
+	t.Helper()
+	await(t, "what is new to begin", func(ctx context.Context) (bool, error) {
+		_, data, err := stateOf(ctx, n)
+		if err != nil {
+			return false, err
+		}
+		s, err := fsm.Restore(bytes.NewReader(data))
+		if err != nil {
+			return false, err
+		}
+		if !all && s.Version() > 1 {
+			t.Fatalf("the state has version %d, which the old nodes can't apply", s.Version())
+		}
+		return !all || s.Version() == fsm.StateVersion, fmt.Errorf("the state has version %d", s.Version())
 	})
 }
 

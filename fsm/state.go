@@ -18,6 +18,7 @@ type State struct {
 	now     time.Time // the latest At seen: time in the state never goes back
 	epoch   uint64    // the first part of fence tokens; RaiseEpoch lifts it
 	history int       // how many ended builds are kept
+	version uint      // see Version
 	ended   int       // how many there are
 
 	nextBuild BuildID
@@ -59,6 +60,7 @@ func New() *State { return NewKeeping(DefaultHistory) }
 func NewKeeping(builds int) *State {
 	return &State{
 		history:   builds,
+		version:   1,
 		nextBuild: 1,
 		nextEvent: 1,
 		nextDeed:  1,

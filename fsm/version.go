@@ -12,9 +12,14 @@ import (
 // more. It is raised with the first field that is added to a command, or to what a
 // command carries, after others run the version before; the field says so by its tag,
 // `since:"2"`. The leader proposes nothing that Needs more than what every node that
-// holds the log has: an older one would have to stop. A field that only gets another
-// meaning needs the same care, and has no tag to say so.
-const StateVersion = 1
+// holds the log has: an older one would have to stop. What is done otherwise on
+// entries that older versions know has no tag to say so: Apply does it only where
+// State.Version, which the leader raises when all can, is that high.
+const StateVersion = 2
+
+// Version is the state version that all nodes which hold the log had when the state was
+// raised to it.
+func (s *State) Version() uint { return s.version }
 
 // Needs is the lowest StateVersion that can apply a command.
 func Needs(c Command) uint {

@@ -1,6 +1,8 @@
 package fsm
 
 import (
+	"bytes"
+	"errors"
 	"fmt"
 	"maps"
 	"os"
@@ -15,7 +17,7 @@ import (
 func TestFieldsSaySinceWhen(t *testing.T) {
 	const path = "testdata/fields.golden"
 	now := make(map[string]uint)
-	fields(reflect.TypeFor[Command](), now, make(map[reflect.Type]bool))
+	fields(reflect.TypeFor[Command](), 1, now, make(map[reflect.Type]uint))
 	text, err := os.ReadFile(path)
 	if err != nil && !*rewrite {
 		t.Fatal(err)
@@ -54,15 +56,16 @@ func TestFieldsSaySinceWhen(t *testing.T) {
 	}
 }
 
-// fields lists what is encoded, as PACKAGE.TYPE.FIELD=NAME.
-func fields(t reflect.Type, out map[string]uint, seen map[reflect.Type]bool) {
-	if seen[t] {
+// fields lists what is encoded, as PACKAGE.TYPE.FIELD=NAME, and since when: what lies in a
+// field that is new is as new.
+func fields(t reflect.Type, version uint, out map[string]uint, seen map[reflect.Type]uint) {
+	if was, ok := seen[t]; ok && was <= version {
 		return
 	}
-	seen[t] = true
+	seen[t] = version
 	switch t.Kind() {
 	case reflect.Pointer, reflect.Slice, reflect.Array, reflect.Map:
-		fields(t.Elem(), out, seen)
+		fields(t.Elem(), version, out, seen)
 	case reflect.Struct:
 		if t.PkgPath() == "time" {
 			return
@@ -76,9 +79,78 @@ func fields(t reflect.Type, out map[string]uint, seen map[reflect.Type]bool) {
 			if !f.IsExported() || name == "-" {
 				continue
 			}
-			out[fmt.Sprintf("%s.%s=%s", t.String(), f.Name, name)] = since(f)
-			fields(f.Type, out, seen)
+			out[fmt.Sprintf("%s.%s=%s", t.String(), f.Name, name)] = max(version, since(f))
+			fields(f.Type, max(version, since(f)), out, seen)
 		}
+	}
+}
+
+// newest is New on nodes that all have this version.
+func newest() *State {
+	s := New()
+	s.version = StateVersion
+	return s
+}
+
+// TestVersionIsRaised has what is new be done from the entry on that says so, not before
+// and not by who restores a snapshot of before; and one that is too new stop a node.
+func TestVersionIsRaised(t *testing.T) {
+	s := New()
+	do := func(c Command) {
+		t.Helper()
+		var results []Result
+		if s, results = Apply(s, s.Index()+1, 1, []Command{c}); results[0].Err != nil {
+			t.Fatal(results[0].Err)
+		}
+	}
+	push := func(sha string) {
+		t.Helper()
+		c := Commit{Repo: "acme/api", CloneURL: "git://acme/api", SHA: sha, Ref: "refs/heads/main", Event: EventPush}
+		do(Command{AddBuild: &AddBuild{Key: c.Key(), Commit: c}})
+	}
+	restore := func(version uint) {
+		t.Helper()
+		var b bytes.Buffer
+		if _, err := s.WriteTo(&b); err != nil {
+			t.Fatal(err)
+		}
+		var h head
+		if err := decMode.NewDecoder(bytes.NewReader(b.Bytes())).Decode(&h); err != nil || h.Version != version {
+			t.Errorf("written as version %d, want %d: %v", h.Version, version, err)
+		}
+		before, err := s.Hash()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if s, err = Restore(&b); err != nil {
+			t.Fatal(err)
+		}
+		if after, err := s.Hash(); err != nil || after != before {
+			t.Errorf("restored to another state: %v", err)
+		}
+	}
+	push("1")
+	restore(3)
+	if _, ok := s.Remote("acme/api"); ok || s.Version() != 1 {
+		t.Errorf("version %d notes remotes", s.Version())
+	}
+	do(Command{RaiseVersion: &RaiseVersion{Version: 2}})
+	do(Command{RaiseVersion: &RaiseVersion{Version: 1}})
+	push("2")
+	restore(snapshotVersion)
+	if _, ok := s.Remote("acme/api"); !ok || s.Version() != 2 {
+		t.Errorf("version %d notes no remotes", s.Version())
+	}
+	data, err := EncodeCommand(Command{RaiseVersion: &RaiseVersion{Version: StateVersion + 1}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	entry, err := JoinEntry([][]byte{data})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := DecodeEntry(entry); !errors.Is(err, ErrUpgrade) {
+		t.Errorf("a version that is not known here: %v", err)
 	}
 }
 
@@ -114,7 +186,9 @@ func TestNeeds(t *testing.T) {
 	if n.tagged[reflect.TypeFor[struct{ Old string }]()] {
 		t.Error("a type without tags is looked into")
 	}
-	if got := Needs(Command{AddBuild: &AddBuild{}}); got != 1 {
-		t.Errorf("a command of the first version needs %d", got)
+	for want, c := range map[uint]Command{1: {AddBuild: &AddBuild{}}, 2: {AddBuild: &AddBuild{Missed: true}}} {
+		if got := Needs(c); got != want {
+			t.Errorf("a command of version %d needs %d", want, got)
+		}
 	}
 }

@@ -28,6 +28,7 @@ type onlyLog struct {
 	refusal error // what every proposal is answered with, where set
 	most    int   // bytes of a command
 	old     bool  // some node can't read plans
+	short   bool  // some node can't read what a commit says of itself
 }
 
 func newOnlyLog() *onlyLog {
@@ -60,7 +61,7 @@ func (l *onlyLog) ProposeAll(_ context.Context, commands []fsm.Command) ([]fsm.R
 			results[i].Err = errors.Join(err, fsm.ErrTooLarge)
 			continue
 		}
-		if f := commands[i].FinishAttempt; l.old && f != nil && f.Outcome.Plan != nil {
+		if f := commands[i].FinishAttempt; f != nil && (l.old && f.Outcome.Plan != nil || l.short && f.Outcome.Text != nil) {
 			results[i].Err = fmt.Errorf("%w: upgrade node n3", fsm.ErrHeldBack)
 			continue
 		}

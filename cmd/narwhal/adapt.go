@@ -51,24 +51,29 @@ func named(err error) error {
 	return err
 }
 
-// oldest knows what the nodes that hold the log can apply.
+// oldest knows what the nodes can apply: those that hold the log, and those that are
+// there and may come to hold it.
 type oldest struct{ *cluster.Cluster }
 
 // limit implements replica.Limit. What is not known of a node is not trusted to be new.
 func (o oldest) limit() (version uint, who string) {
 	snap, _ := o.Watch()
 	version, who = fsm.StateVersion, "this node"
+	holds := make(map[string]bool)
 	for _, s := range o.Stats().Servers {
-		has, name := uint(1), cmp.Or(s.Name, s.ID)
-		for _, m := range snap.Members {
-			if m.ID == s.ID {
-				has = max(1, uint(m.Offer.State)) // those of before there were numbers announce none
-				name = fmt.Sprintf("node %s (narwhal %s)", name, m.Offer.Version)
+		holds[s.ID] = true
+	}
+	for _, m := range snap.Members {
+		if holds[m.ID] || m.State == cluster.Alive {
+			has := max(1, uint(m.Offer.State)) // those of before there were numbers announce none
+			if has < version {
+				version, who = has, fmt.Sprintf("node %s (narwhal %s)", cmp.Or(m.Offer.Name, m.ID), m.Offer.Version)
 			}
 		}
-		if has < version {
-			version, who = has, name
-		}
+		delete(holds, m.ID)
+	}
+	for id := range holds {
+		return 1, "node " + id + ", of which nothing is known,"
 	}
 	return version, who
 }

@@ -321,6 +321,7 @@ func (n *node) lead(ctx context.Context) error {
 		tenure.start("dispatcher", n.dispatcher.Lead)
 		tenure.start("mender", n.mender().Run)
 		tenure.start("sinks", n.setSinks)
+		tenure.start("state version", n.raiseVersion)
 		if n.cfg.catchUp {
 			tenure.start("heads", n.headsWatcher().Run)
 		}
@@ -354,6 +355,29 @@ func (n *node) raiseEpoch(ctx context.Context) error {
 	}
 	_, err := n.proposer.Propose(ctx, fsm.Command{RaiseEpoch: &fsm.RaiseEpoch{Epoch: generation}})
 	return err
+}
+
+// raiseVersion has new things be done once all nodes can apply them: at once in a cluster
+// of this version, after an upgrade's last node in another.
+func (n *node) raiseVersion(ctx context.Context) error {
+	for {
+		_, changed := n.cluster.Watch()
+		version, _ := oldest{n.cluster}.limit()
+		if was := n.replica.State().Version(); was < version {
+			_, err := n.proposer.Propose(ctx, fsm.Command{RaiseVersion: &fsm.RaiseVersion{Version: version}})
+			switch {
+			case err == nil:
+				n.log.Info("all nodes can apply what is new", "state_version", version, "was", was)
+			case !errors.Is(err, fsm.ErrHeldBack): // an old node came in between
+				return err
+			}
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return nil
+		}
+	}
 }
 
 // setSinks brings the state up to whether events are wanted, and waits.

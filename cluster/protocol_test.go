@@ -36,8 +36,12 @@ func TestVersionsTooFarApart(t *testing.T) {
 		}
 		n.Close()
 	}
+	// The two could not talk to each other: each has a cluster of its own.
 	for _, offer := range []Offer{speaking("before", 2, 1), speaking("after", 4, 3)} {
-		cfg := real(t, offer.Name, a)
+		cfg := real(t, "of "+offer.Name)
+		cfg.Offer = speaking("a", 3, 2)
+		a := start(t, cfg)
+		cfg = real(t, offer.Name, a)
 		cfg.Offer = offer
 		n := start(t, cfg)
 		a.until(offer.Name+" is there", time.Minute, func(s Snapshot) bool {

@@ -42,6 +42,7 @@ var mayImport = map[string][]string{
 	"checkout":    {"fsm", "pipeline", "bundle"}, // git, from a bare mirror
 	"bundle":      {"fsm", "blob"},               // what `narwhal push` brought
 	"blob":        {"fsm"},                       // a node's store of files, named by what is in them
+	"bucket":      {"fsm"},                       // blobs where no node's end touches them: S3 and the like
 	"copies":      {"fsm", "blob", "joblog"},     // second copies of logs, and their seals
 	"heads":       {"fsm"},                       // what was pushed while nobody was told
 	"mend":        {"fsm"},                       // copies that were lost, made again

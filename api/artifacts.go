@@ -116,9 +116,9 @@ var archiveLimits = archive.Limits{}
 
 func (s *Server) fetchArchive(ctx context.Context, list *ArtifactList) (io.ReadCloser, error) {
 	f, err := s.deps.Blobs.Fetch(ctx, list.Artifacts.Archive)
-	if errors.Is(err, ErrNoBlob) {
+	if errors.Is(err, ErrNoBlob) && !errors.Is(err, ErrBucket) {
 		return nil, problem(http.StatusServiceUnavailable, CodeNodeUnreachable,
-			"no node that can be reached has the artifacts of job %s: they can be read when one of %v is back", list.Job, list.Artifacts.Archive.Holders)
+			"no node that can be reached has the artifacts of job %s: they can be read when one of %v is back (%s)", list.Job, list.Artifacts.Archive.Holders, err)
 	}
 	if err != nil {
 		return nil, s.asProblem(err)

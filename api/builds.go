@@ -238,6 +238,10 @@ func (s *Server) asProblem(err error) *Problem {
 			"leadership was lost while it was written, so it may be done or not: look, or try again with the same Idempotency-Key")
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		return problem(http.StatusServiceUnavailable, CodeUncertain, "no majority confirmed it in time, so it may be done or not: look, or try again with the same Idempotency-Key")
+	case errors.Is(err, ErrBucket):
+		return problem(http.StatusServiceUnavailable, CodeBucketDown, "%s", err)
+	case errors.Is(err, fsm.ErrHeldBack):
+		return problem(http.StatusConflict, CodeConflict, "%s", err)
 	case errors.Is(err, fsm.ErrUnknownNode):
 		return problem(http.StatusNotFound, CodeNotFound, "%s", err)
 	case errors.Is(err, fsm.ErrInvalid):

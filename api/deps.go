@@ -26,6 +26,8 @@ var (
 	ErrNoBundle = errors.New("no such bundle is here")
 	// ErrNoBlob is returned when no node that can be reached holds the blob.
 	ErrNoBlob = errors.New("no such blob is here")
+	// ErrBucket is returned when the blob is in a bucket that can't be read now.
+	ErrBucket = errors.New("the bucket can't be read now")
 )
 
 // State is this node's copy of the replicated state. replica.Replica is one.
@@ -77,6 +79,11 @@ type Member struct {
 	Alive   bool       `json:"alive"`
 	Full    bool       `json:"disk_full" doc:"Its disk is full: it takes no jobs"`
 	Version string     `json:"version"`
+	// Protocol and StateVersion are 0 and 1 on a node of before they were told.
+	Protocol     uint32 `json:"protocol" doc:"Of the messages between nodes, the newest that it speaks"`
+	StateVersion uint32 `json:"state_version" doc:"Of the log's entries, the newest that it can apply"`
+	// Bucket is nil on a node that has none.
+	Bucket *NodeBucket `json:"bucket,omitempty"`
 }
 
 // Health is how the cluster stands.
@@ -85,6 +92,8 @@ type Health struct {
 	Voters      int    `json:"voters"`
 	AliveVoters int    `json:"alive_voters"`
 	Tolerance   string `json:"tolerance" doc:"How many deaths the cluster stands, in words"`
+	// Bucket is nil where the node has none.
+	Bucket *BucketHealth `json:"bucket,omitempty"`
 }
 
 // Transport reaches other nodes over the cluster's mutual TLS.

@@ -129,6 +129,10 @@ func (s *Server) sealedLines(ctx context.Context, b fsm.Blob, offset int64) iter
 		reader, err := s.deps.Sealed.Read(ctx, b, offset)
 		if err != nil {
 			s.log.Debug("read sealed log", "digest", b.Digest, "err", err)
+			if errors.Is(err, ErrBucket) {
+				yield(joblog.Line{}, s.asProblem(err))
+				return
+			}
 			yield(joblog.Line{}, fmt.Errorf("%w: %w", errNoLog, err))
 			return
 		}

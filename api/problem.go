@@ -37,6 +37,7 @@ const (
 	CodeLoop            = "loop"
 	CodeNodeUnreachable = "node_unreachable"
 	CodeNoCopy          = "no_copy"
+	CodeBucketDown      = "bucket_down"
 	CodeGone            = "gone"
 	CodeIndexTimeout    = "index_timeout"
 	CodeInternal        = "internal"

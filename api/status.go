@@ -1,8 +1,13 @@
 package api
 
 import (
+	"cmp"
 	"context"
+	"fmt"
+	"maps"
 	"net/http"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -65,7 +70,11 @@ type Status struct {
 	Time    time.Time   `json:"time" doc:"By the clock of the node that answers"`
 	Drill   bool        `json:"drill" doc:"The node that answers takes part in drills"`
 	Members []Member    `json:"members"`
-	Builds  struct {
+	// Mixed is empty where all nodes that are there have one version.
+	Mixed string `json:"mixed_versions,omitempty" doc:"Says which nodes have which version, where there are several"`
+	// Disagreement is empty where all is well.
+	Disagreement string `json:"disagreement,omitempty" doc:"Says which nodes have which bucket, where it is not the same one"`
+	Builds       struct {
 		Kept int `json:"kept"`
 		Live int `json:"live" doc:"Have not ended"`
 	} `json:"builds"`
@@ -89,6 +98,7 @@ func (s *Server) showStatus(ctx context.Context, _ *ReadInput) (*struct{ Body St
 		view := s.leaderView(leader)
 		v.Leader = &view
 	}
+	v.Disagreement, v.Mixed = disagreement(v.Members), mixed(v.Members)
 	v.Builds.Kept, v.Builds.Live = state.BuildCount(), state.LiveBuilds()
 	v.Jobs.Queued, v.Jobs.Placed = state.QueuedCount(), state.PlacedCount()
 	v.Events.Waiting, v.Events.Dropped = state.OutboxLen()
@@ -108,4 +118,23 @@ func (s *Server) health(context.Context, *struct{}) (*healthOutput, error) {
 	out := &healthOutput{}
 	out.Body.Status = "ok"
 	return out, nil
+}
+
+// mixed says in words which nodes that are there have which version; empty where they
+// all have the same.
+func mixed(members []Member) string {
+	with := make(map[string][]string)
+	for _, m := range members {
+		if m.Alive {
+			with[m.Version] = append(with[m.Version], cmp.Or(m.Name, string(m.ID)))
+		}
+	}
+	if len(with) < 2 {
+		return ""
+	}
+	var parts []string
+	for _, version := range slices.Sorted(maps.Keys(with)) {
+		parts = append(parts, fmt.Sprintf("%s on %s", version, strings.Join(slices.Sorted(slices.Values(with[version])), ", ")))
+	}
+	return strings.Join(parts, "; ") + ": finish the upgrade; what only the newer know is held back until all nodes can apply it"
 }

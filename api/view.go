@@ -87,24 +87,27 @@ type Attempt struct {
 // Node is a node as the API shows it: what the cluster knows of it, and what it
 // offers to jobs.
 type Node struct {
-	ID         fsm.NodeID          `json:"id"`
-	Name       string              `json:"name"`
-	Alive      bool                `json:"alive"`
-	Leader     bool                `json:"leader"`
-	Role       string              `json:"role" doc:"voter, nonvoter or none"`
-	Addr       string              `json:"addr,omitempty"`
-	APIAddr    string              `json:"api_addr,omitempty"`
-	Version    string              `json:"version,omitempty"`
-	Executor   string              `json:"executor,omitempty" doc:"docker or process; empty where it runs no jobs"`
-	Labels     map[string]string   `json:"labels,omitempty"`
-	DiskFull   bool                `json:"disk_full" doc:"It takes no jobs until there is room"`
-	Drained    bool                `json:"drained"`
-	DrainedBy  string              `json:"drained_by,omitempty"`
-	DrainUntil time.Time           `json:"drain_until,omitzero" doc:"What still runs there then is stopped and runs elsewhere; absent: never"`
-	Capacity   *pipeline.Resources `json:"capacity,omitempty"`
-	Reserved   *pipeline.Resources `json:"reserved,omitempty"`
-	Jobs       int                 `json:"jobs" doc:"How many are placed on it"`
-	JoinedAt   time.Time           `json:"joined_at,omitzero"`
+	ID           fsm.NodeID          `json:"id"`
+	Name         string              `json:"name"`
+	Alive        bool                `json:"alive"`
+	Leader       bool                `json:"leader"`
+	Role         string              `json:"role" doc:"voter, nonvoter or none"`
+	Addr         string              `json:"addr,omitempty"`
+	APIAddr      string              `json:"api_addr,omitempty"`
+	Version      string              `json:"version,omitempty"`
+	Protocol     uint32              `json:"protocol" doc:"Of the messages between nodes, the newest that it speaks"`
+	StateVersion uint32              `json:"state_version" doc:"Of the log's entries, the newest that it can apply; what is newer is held back until all nodes can"`
+	Executor     string              `json:"executor,omitempty" doc:"docker or process; empty where it runs no jobs"`
+	Labels       map[string]string   `json:"labels,omitempty"`
+	DiskFull     bool                `json:"disk_full" doc:"It takes no jobs until there is room"`
+	Bucket       *NodeBucket         `json:"bucket,omitempty" doc:"Where it puts blobs; absent where it has none"`
+	Drained      bool                `json:"drained"`
+	DrainedBy    string              `json:"drained_by,omitempty"`
+	DrainUntil   time.Time           `json:"drain_until,omitzero" doc:"What still runs there then is stopped and runs elsewhere; absent: never"`
+	Capacity     *pipeline.Resources `json:"capacity,omitempty"`
+	Reserved     *pipeline.Resources `json:"reserved,omitempty"`
+	Jobs         int                 `json:"jobs" doc:"How many are placed on it"`
+	JoinedAt     time.Time           `json:"joined_at,omitzero"`
 }
 
 func buildView(b *fsm.Build) Build {
@@ -162,7 +165,8 @@ func nodeViews(s *fsm.State, members []Member) []Node {
 	seen := make(map[fsm.NodeID]bool)
 	for _, m := range members {
 		v := Node{
-			ID: m.ID, Name: m.Name, Alive: m.Alive, Leader: m.Leader, Role: m.Role, Addr: m.Addr, APIAddr: m.APIAddr, Version: m.Version, DiskFull: m.Full,
+			ID: m.ID, Name: m.Name, Alive: m.Alive, Leader: m.Leader, Role: m.Role, Addr: m.Addr, APIAddr: m.APIAddr, Version: m.Version, DiskFull: m.Full, Bucket: m.Bucket,
+			Protocol: m.Protocol, StateVersion: m.StateVersion,
 		}
 		if n, ok := s.Node(m.ID); ok {
 			v.offer(n)

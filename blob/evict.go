@@ -99,7 +99,7 @@ func (s *Store) drop(list []Info, bytes int64, keep string) (freed int64, err er
 		if freed >= bytes || time.Since(b.UsedAt) < s.cfg.Floor+s.noted() {
 			break
 		}
-		if b.Digest == keep || s.pinned[b.Digest] > 0 {
+		if _, waits := s.waiting[b.Digest]; waits || b.Digest == keep || s.pinned[b.Digest] > 0 {
 			continue
 		}
 		if rmErr := os.Remove(s.path(b.Digest)); rmErr != nil {

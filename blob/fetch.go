@@ -78,12 +78,16 @@ func (s *Store) bring(ctx context.Context, digest string, holders []fsm.NodeID) 
 			return errGaveUp
 		}
 		gone = gone && (errors.Is(err, ErrNotFound) || errors.Is(err, ErrCorrupt))
-		errs = append(errs, fmt.Errorf("from node %s: %w", node, err))
+		from := "from node "
+		if node.IsBucket() {
+			from = "from "
+		}
+		errs = append(errs, fmt.Errorf("%s%s: %w", from, node, err))
 	}
 	if gone {
 		return fmt.Errorf("fetch blob %s: %w: %w", digest, ErrGone, errors.Join(errs...))
 	}
-	return fmt.Errorf("fetch blob %s: %w", digest, errors.Join(errs...))
+	return fmt.Errorf("fetch blob %s: %w: %w", digest, ErrUnreachable, errors.Join(errs...))
 }
 
 func (s *Store) bringFrom(ctx context.Context, node fsm.NodeID, digest string) error {

@@ -28,6 +28,8 @@ var (
 	// ErrGone is returned when every holder has been asked, and none has the blob any
 	// more.
 	ErrGone = errors.New("none of its holders has it any more")
+	// ErrUnreachable is returned when no holder gave the blob, and not all could be asked.
+	ErrUnreachable = errors.New("it could not be had from any that holds it")
 	// ErrTooLarge is returned when a blob is larger than its limit.
 	ErrTooLarge = errors.New("too large")
 	// ErrCorrupt is returned when a blob's bytes are not those of its name; it has
@@ -59,9 +61,10 @@ type Store struct {
 	log   *slog.Logger
 	fetch singleflight.Group
 
-	mu     sync.Mutex     // held by a use, and by an eviction
-	pinned map[string]int // how many want it to stay
-	bytes  int64          // of all, or more: a blob that came twice or went counts until the next eviction
+	mu      sync.Mutex           // held by a use, and by an eviction
+	pinned  map[string]int       // how many want it to stay
+	waiting map[string]time.Time // blobs that stay until Settle, and since when
+	bytes   int64                // of all, or more: a blob that came twice or went counts until the next eviction
 }
 
 var digestPattern = regexp.MustCompile(`^[0-9a-f]{64}$`)
@@ -83,7 +86,10 @@ func Open(cfg Config, log *slog.Logger) (*Store, error) {
 			return nil, fmt.Errorf("open blobs: %w", err)
 		}
 	}
-	s := &Store{cfg: cfg, log: log, pinned: make(map[string]int)}
+	s := &Store{cfg: cfg, log: log, pinned: make(map[string]int), waiting: make(map[string]time.Time)}
+	if err := s.readWaiting(); err != nil {
+		return nil, fmt.Errorf("open blobs: %w", err)
+	}
 	list, err := s.list()
 	if err != nil {
 		return nil, fmt.Errorf("open blobs: %w", err)
@@ -216,7 +222,7 @@ func (s *Store) Remove(digest string) error {
 	if err := os.Remove(s.path(digest)); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("remove blob: %w", err)
 	}
-	return nil
+	return s.Settle(digest)
 }
 
 // Info is what the store knows of a blob without reading it.

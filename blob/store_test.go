@@ -52,6 +52,39 @@ func put(t *testing.T, s *blob.Store, data string) string {
 	return digest
 }
 
+// TestWaiting has a blob that waits stay, whatever the room, and over a restart.
+func TestWaiting(t *testing.T) {
+	cfg := blob.Config{Budget: 1, Floor: time.Nanosecond}
+	s, dir := open(t, cfg)
+	waits := put(t, s, "waits")
+	if err := s.Wait(waits); err != nil {
+		t.Fatal(err)
+	}
+	goes := put(t, s, "goes")
+	cfg.Dir = dir
+	for range 2 {
+		if _, err := s.Free(1 << 20); err != nil {
+			t.Fatal(err)
+		}
+		if list := s.Waiting(); !s.Has(waits) || s.Has(goes) || len(list) != 1 || list[waits].IsZero() {
+			t.Fatalf("waits: %v, there: %v, and the other: %v", list, s.Has(waits), s.Has(goes))
+		}
+		s, _ = open(t, cfg)
+	}
+	if err := s.Settle(waits); err != nil {
+		t.Fatal(err)
+	}
+	if s, _ = open(t, cfg); len(s.Waiting()) != 0 {
+		t.Errorf("after Settle %v", s.Waiting())
+	}
+	if _, err := s.Free(1 << 20); err != nil || s.Has(waits) {
+		t.Errorf("it is there after it has settled: %v", err)
+	}
+	if len(names(t, dir)) != 0 {
+		t.Errorf("left are %v", names(t, dir))
+	}
+}
+
 func names(t *testing.T, dir string) (names []string) {
 	t.Helper()
 	entries, err := os.ReadDir(dir)

@@ -70,6 +70,9 @@ func (c *Cluster) admitNewcomers(ctx context.Context) error {
 		if errors.Is(err, ErrTokenRefused) {
 			d.note(ip, time.Now())
 			answer = joinAnswer{Refused: refusedToken}
+		} else if errors.Is(err, ErrProtocol) {
+			c.log.Warn("refused a node", "from", ip, "err", err)
+			answer = joinAnswer{Refused: refusedApart, speaker: speakerOf(c.cfg.Offer)}
 		} else if err != nil {
 			c.log.Warn("let a node in", "from", ip, "err", err)
 			return
@@ -93,6 +96,9 @@ func (c *Cluster) admitOne(conn net.Conn) (joinAnswer, error) {
 	if !validNodeID(request.NodeID) {
 		return joinAnswer{}, fmt.Errorf("node ID %q is none", request.NodeID)
 	}
+	if err := c.cfg.Offer.reaches(request.offer()); err != nil {
+		return joinAnswer{}, err
+	}
 	cert, err := signRequest(&id, request.NodeID, request.Request)
 	if err != nil {
 		return joinAnswer{}, err
@@ -102,6 +108,7 @@ func (c *Cluster) admitOne(conn net.Conn) (joinAnswer, error) {
 	return joinAnswer{
 		ClusterID: id.ClusterID, Generation: id.Generation, CACert: id.CACert, CAKey: id.CAKey, Cert: cert,
 		GossipKey: id.GossipKey, APISecret: id.APISecret, Peers: peers[:min(len(peers), maxPeers)],
+		speaker: speakerOf(c.cfg.Offer),
 	}, nil
 }
 

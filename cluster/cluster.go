@@ -29,6 +29,7 @@ type Cluster struct {
 	leaving  atomic.Bool
 	stopping atomic.Bool
 	load     atomic.Pointer[Load]
+	met      atomic.Bool // has seen another member alive since it was started
 	closed   sync.Once
 
 	mu sync.Mutex
@@ -48,7 +49,7 @@ type Cluster struct {
 	raft      atomic.Pointer[raft.Raft]
 	startedAt time.Time
 	addr      string      // advertised
-	twin      chan error  // another process runs as this node, one slot
+	end       chan error  // why this node can't go on beside the others, one slot
 	newer     chan uint64 // a generation above this node's, one slot
 	hungUp    chan string // a leader that has closed a connection of the log, one slot
 }
@@ -64,7 +65,7 @@ func Open(cfg Config, machine Machine, log *slog.Logger) (*Cluster, error) {
 	cfg = cfg.withDefaults()
 	c := &Cluster{
 		cfg: cfg, log: log, fsm: newDriver(machine), office: newOffice(), ready: make(chan struct{}),
-		notify: make(chan bool, notifyBuffer), newer: make(chan uint64, 1), twin: make(chan error, 1), hungUp: make(chan string, 1),
+		notify: make(chan bool, notifyBuffer), newer: make(chan uint64, 1), end: make(chan error, 1), hungUp: make(chan string, 1),
 	}
 	c.load.Store(&Load{})
 	var err error

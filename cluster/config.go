@@ -59,6 +59,8 @@ type Offer struct {
 	APIAddr  string // host:port of its HTTP API as others reach it
 	Version  string
 	Protocol uint32 // of the messages between nodes; what it means is the caller's
+	Oldest   uint32 // the oldest Protocol that it can talk to
+	State    uint32 // the newest log entries that it can apply; what it means is the caller's
 	CPU      int64  // milli-CPUs
 	Memory   int64  // bytes
 	Disk     int64  // bytes
@@ -74,6 +76,10 @@ type Load struct {
 	CPU     int64 `cbor:"2,keyasint,omitempty"` // milli-CPUs that are free
 	Memory  int64 `cbor:"3,keyasint,omitempty"` // bytes that are free
 	Full    bool  `cbor:"4,keyasint,omitempty"` // its disk is: it takes no jobs
+
+	Bucket     string `cbor:"5,keyasint,omitempty"` // the ID of the one that it puts blobs into
+	BucketDown bool   `cbor:"6,keyasint,omitempty"` // it can't use it now
+	Waiting    int    `cbor:"7,keyasint,omitempty"` // blobs that stay on it until they are there
 }
 
 func (c Config) withDefaults() Config {

@@ -26,6 +26,9 @@ var (
 	// ErrTwin is returned when another process runs under this node's ID, from a
 	// copy of its data directory.
 	ErrTwin = errors.New("another process runs as this node")
+	// ErrProtocol is returned when the versions of this node and of the cluster's are too
+	// far apart for them to talk to each other.
+	ErrProtocol = errors.New("the versions are too far apart")
 	// ErrNotRunning is returned before Run has started the log and after it ended.
 	ErrNotRunning = errors.New("the node is not running")
 	// ErrNotLeader is returned when what was asked can be done by the leader only.

@@ -32,11 +32,12 @@ type gossip struct {
 	self      func() Member
 	list      *memberlist.Memberlist
 	seen      func(Member)  // is told of every announcement; must not block
+	apart     func(error)   // is told of nodes that this one can't talk to; must not block
 	news      chan struct{} // of self, one slot
 }
 
-func newGossip(cfg Config, id Identity, b *board, self func() Member, seen func(Member), t *transport, log *slog.Logger) (*gossip, error) {
-	g := &gossip{cfg: cfg, log: log, clusterID: id.ClusterID, board: b, self: self, seen: seen, news: make(chan struct{}, 1)}
+func newGossip(cfg Config, id Identity, b *board, self func() Member, seen func(Member), apart func(error), t *transport, log *slog.Logger) (*gossip, error) {
+	g := &gossip{cfg: cfg, log: log, clusterID: id.ClusterID, board: b, self: self, seen: seen, apart: apart, news: make(chan struct{}, 1)}
 	if _, err := encodeMeta(g.clusterID, self()); err != nil {
 		return nil, err
 	}
@@ -96,6 +97,10 @@ func (g *gossip) check(p *memberlist.Node) error {
 	}
 	if m.Cluster != g.clusterID {
 		return foreignError(g.clusterID, m.Cluster)
+	}
+	if err := g.cfg.Offer.reaches(m.member().Offer); err != nil {
+		g.apart(err)
+		return err
 	}
 	return nil
 }

@@ -134,8 +134,8 @@ func TestTwinIsNoticed(t *testing.T) {
 
 func TestMetaFits(t *testing.T) {
 	m := Member{Generation: 1 << 40, Role: RoleVoterOnly, Leaving: true, InLog: true, stopping: true, Started: time.Unix(1<<33, 0),
-		hint: hint{"0123456789abcdef", 1 << 60}, Load: Load{1 << 20, 1 << 50, 1 << 60, true},
-		Offer: Offer{Name: strings.Repeat("ü", 200), APIAddr: strings.Repeat("h", 200), Version: strings.Repeat("v", 99), Protocol: 1 << 31,
+		hint: hint{"0123456789abcdef", 1 << 60}, Load: Load{1 << 20, 1 << 50, 1 << 60, true, "0123456789ab", true, 1000},
+		Offer: Offer{Name: strings.Repeat("ü", 200), APIAddr: strings.Repeat("h", 200), Version: strings.Repeat("v", 99), Protocol: 1 << 31, Oldest: 1 << 31, State: 1 << 31,
 			CPU: 1 << 60, Memory: 1 << 60, Disk: 1 << 60, OS: strings.Repeat("o", 99), Arch: strings.Repeat("a", 99), Zone: strings.Repeat("z", 99)}}
 	for _, labels := range []map[string]string{nil, {"gpu": "a100"}, {"much": strings.Repeat("x", 400)}} {
 		m.Offer.Labels = labels

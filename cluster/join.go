@@ -18,6 +18,23 @@ type joinRequest struct {
 	Secret  []byte `cbor:"1,keyasint"`
 	NodeID  string `cbor:"2,keyasint"`
 	Request []byte `cbor:"3,keyasint"` // certificate request, DER
+	speaker
+}
+
+// speaker is what both sides say of their version.
+type speaker struct {
+	Protocol uint32 `cbor:"11,keyasint,omitempty"`
+	Oldest   uint32 `cbor:"12,keyasint,omitempty"`
+	Version  string `cbor:"13,keyasint,omitempty"`
+	Name     string `cbor:"14,keyasint,omitempty"`
+}
+
+func speakerOf(o Offer) speaker {
+	return speaker{o.Protocol, o.Oldest, cut(o.Version, 32), cut(o.Name, 63)}
+}
+
+func (s speaker) offer() Offer {
+	return Offer{Protocol: s.Protocol, Oldest: s.Oldest, Version: s.Version, Name: s.Name}
 }
 
 // joinAnswer carries the cluster, or why not.
@@ -31,11 +48,13 @@ type joinAnswer struct {
 	GossipKey  []byte   `cbor:"7,keyasint,omitempty"`
 	APISecret  []byte   `cbor:"8,keyasint,omitempty"`
 	Peers      []string `cbor:"9,keyasint,omitempty"`
+	speaker
 }
 
 const (
 	refusedToken = "token" // codes, not texts: they cross the wire
 	refusedOften = "often"
+	refusedApart = "protocol"
 )
 
 // joiner asks the hosts in turn, for ever, to let this node in.
@@ -71,7 +90,7 @@ func (j *joiner) run(ctx context.Context) ([]string, error) {
 			if err == nil {
 				return peers, nil
 			}
-			if errors.Is(err, ErrTokenRefused) || errors.Is(err, ErrForeign) || errors.Is(err, ErrJoinSelf) {
+			if errors.Is(err, ErrTokenRefused) || errors.Is(err, ErrForeign) || errors.Is(err, ErrJoinSelf) || errors.Is(err, ErrProtocol) {
 				return nil, fmt.Errorf("join %s: %w", host, err)
 			}
 			last = fmt.Errorf("%s: %w", host, err)
@@ -113,7 +132,7 @@ func (j *joiner) ask(ctx context.Context, host string) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := writeMessage(conn, joinRequest{Secret: j.token.secret, NodeID: j.id.NodeID, Request: request}); err != nil {
+	if err := writeMessage(conn, joinRequest{Secret: j.token.secret, NodeID: j.id.NodeID, Request: request, speaker: speakerOf(j.cfg.Offer)}); err != nil {
 		return nil, err
 	}
 	var answer joinAnswer
@@ -143,10 +162,18 @@ func (j *joiner) verify(state tls.ConnectionState) error {
 }
 
 func (j *joiner) take(a joinAnswer) error {
+	if err := j.cfg.Offer.reaches(a.offer()); err != nil && a.Refused == "" {
+		return err // the host's version does not know that
+	}
 	switch a.Refused {
 	case "":
 	case refusedToken:
 		return ErrTokenRefused
+	case refusedApart:
+		if err := j.cfg.Offer.reaches(a.offer()); err != nil {
+			return err
+		}
+		return fmt.Errorf("%w: the host (narwhal %s) says so", ErrProtocol, a.Version)
 	case refusedOften:
 		return errors.New("the host refuses tries for a while: too many wrong tokens")
 	default:

@@ -76,6 +76,8 @@ type meta struct {
 	LabelsHash uint64            `cbor:"19,keyasint,omitempty"`
 	Labels     map[string]string `cbor:"20,keyasint,omitempty"`
 	Stopping   bool              `cbor:"21,keyasint,omitempty"`
+	Oldest     uint32            `cbor:"22,keyasint,omitempty"`
+	State      uint32            `cbor:"23,keyasint,omitempty"`
 }
 
 // encodeMeta leaves out what does not fit, the least needed first: labels become
@@ -86,8 +88,8 @@ func encodeMeta(clusterID string, m Member) ([]byte, error) {
 		Version: cut(m.Offer.Version, 32), Protocol: m.Offer.Protocol, CPU: m.Offer.CPU, Memory: m.Offer.Memory,
 		Disk: m.Offer.Disk, OS: cut(m.Offer.OS, 16), Arch: cut(m.Offer.Arch, 16), Zone: cut(m.Offer.Zone, 32),
 		Role: m.Role, Leaving: m.Leaving, Started: m.Started.Unix(), InLog: m.InLog, Hint: m.hint, Load: m.Load,
-		Stopping: m.stopping,
-		Labels:   m.Offer.Labels,
+		Stopping: m.stopping, Oldest: m.Offer.Oldest, State: m.Offer.State,
+		Labels: m.Offer.Labels,
 	}
 	body, err := cbor.Marshal(out)
 	if err == nil && len(body) > metaMax {
@@ -115,7 +117,7 @@ func (m meta) member() Member {
 	return Member{
 		Generation: m.Generation, Role: m.Role, Leaving: m.Leaving, Load: m.Load, InLog: m.InLog, hint: m.Hint, stopping: m.Stopping,
 		Started: time.Unix(m.Started, 0), LabelsHash: m.LabelsHash,
-		Offer: Offer{Name: m.Name, APIAddr: m.API, Version: m.Version, Protocol: m.Protocol, CPU: m.CPU,
+		Offer: Offer{Name: m.Name, APIAddr: m.API, Version: m.Version, Protocol: m.Protocol, Oldest: m.Oldest, State: m.State, CPU: m.CPU,
 			Memory: m.Memory, Disk: m.Disk, OS: m.OS, Arch: m.Arch, Zone: m.Zone, Labels: m.Labels},
 	}
 }

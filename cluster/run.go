@@ -67,7 +67,7 @@ func (c *Cluster) start(ctx context.Context, g *errgroup.Group) error {
 	c.transport = t
 	g.Go(t.readPackets)
 	g.Go(t.acceptStreams)
-	if c.gossip, err = newGossip(c.cfg, id, c.board, c.announce, c.seen, t, c.log); err != nil {
+	if c.gossip, err = newGossip(c.cfg, id, c.board, c.announce, c.seen, c.apart, t, c.log); err != nil {
 		return err
 	}
 	for _, loop := range []func(context.Context) error{
@@ -168,9 +168,12 @@ func (c *Cluster) look() {
 // process that runs as this node: two voters with one vote would be fatal.
 func (c *Cluster) seen(m Member) {
 	id := c.Identity()
+	if m.ID != id.NodeID && m.State == Alive {
+		c.met.Store(true)
+	}
 	if m.ID == id.NodeID && m.State == Alive && (m.Incarnation > id.Incarnation || m.Addr != c.addr) {
 		select {
-		case c.twin <- fmt.Errorf("%w: node %s, at %s since its start %d; this is start %d at %s; remove one of the two data directories and join anew", ErrTwin, m.ID, m.Addr, m.Incarnation, id.Incarnation, c.addr):
+		case c.end <- fmt.Errorf("%w: node %s, at %s since its start %d; this is start %d at %s; remove one of the two data directories and join anew", ErrTwin, m.ID, m.Addr, m.Incarnation, id.Incarnation, c.addr):
 		default:
 		}
 	}
@@ -210,7 +213,7 @@ func (c *Cluster) awaitEnd(ctx, inner context.Context) error {
 	select {
 	case err := <-c.fsm.fatal:
 		return err
-	case err := <-c.twin:
+	case err := <-c.end:
 		return err
 	case <-ctx.Done():
 	case <-inner.Done():

@@ -39,6 +39,9 @@ type Config struct {
 	// Limit is how long a log may be in bytes, joblog.DefaultLimit where it is 0: what a
 	// job writes beyond it, to the file itself, is cut when it ends, and is not sent.
 	Limit int64
+	// Bucket puts a sealed log of this node's where it needs no second node, and gives who
+	// holds it then; nil where there is none. Where it fails a second node is given it.
+	Bucket func(ctx context.Context, b fsm.Blob) (fsm.NodeID, error)
 	// Alone keeps every log on its own node only.
 	Alone bool
 	// Every is how far a copy may be behind, besides the way to it; default 1 s.
@@ -58,6 +61,8 @@ type Copier struct {
 	cfg    Config
 	sealer *joblog.Sealer // the loop's alone
 	wake   chan struct{}
+	puts   sync.WaitGroup // uploads to the bucket, which run beside the loop
+	slots  chan struct{}  // bound them
 
 	mu   sync.Mutex
 	logs map[fsm.AttemptRef]*entry
@@ -80,7 +85,9 @@ type entry struct {
 
 	seal     *fsm.SealLog
 	packed   []byte    // the sealed log, where it is small
-	given    bool      // the peer has the sealed log, or nobody is there to have it
+	put      *put      // its way into the bucket; nil where it has not begun, or has failed
+	noBucket bool      // it has failed
+	given    bool      // the bucket or the peer has the sealed log, or nobody is there to have it
 	doneAt   time.Time // zero until it is done
 	wasKnown bool      // the peer has been told
 }
@@ -97,7 +104,7 @@ func NewCopier(cfg Config) (*Copier, error) {
 	}
 	return &Copier{
 		cfg: cfg, sealer: sealer, wake: make(chan struct{}, 1), logs: make(map[fsm.AttemptRef]*entry),
-		lent: make(map[fsm.AttemptRef]lent), away: make(map[fsm.NodeID]time.Time), step: make(chan struct{}),
+		slots: make(chan struct{}, uploads), lent: make(map[fsm.AttemptRef]lent), away: make(map[fsm.NodeID]time.Time), step: make(chan struct{}),
 	}, nil
 }
 
@@ -124,6 +131,7 @@ func (c *Copier) watch(owner fsm.NodeID, ref fsm.AttemptRef, path string, over b
 
 // Run copies and seals until ctx ends.
 func (c *Copier) Run(ctx context.Context) error {
+	defer c.puts.Wait()
 	ticker := time.NewTicker(c.cfg.Every)
 	defer ticker.Stop()
 	orphans := time.NewTicker(c.cfg.Orphaned / 4)
@@ -160,12 +168,13 @@ func (c *Copier) idle() bool {
 // into seals, seals into the state; and forgets what is done with.
 func (c *Copier) round(ctx context.Context) {
 	open, over := c.sort(time.Now())
-	c.copy(ctx, open)
+	c.copy(ctx, append(open, c.late(over)...))
 	for _, e := range over {
 		if e.seal == nil {
 			c.pack(ctx, e)
 		}
 	}
+	c.upload(ctx, over)
 	c.give(ctx, over)
 	c.register(ctx, over)
 	c.tellKnown(ctx, over)
@@ -240,7 +249,8 @@ func (c *Copier) pack(ctx context.Context, e *entry) {
 	}
 }
 
-// register enters what two nodes have, or one where there is no other, in one go.
+// register enters what the bucket or two nodes have, or one where there is no other, in
+// one go.
 func (c *Copier) register(ctx context.Context, over []*entry) {
 	var ready []*entry
 	var seals []fsm.SealLog

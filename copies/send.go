@@ -153,7 +153,7 @@ func (c *Copier) tell(ctx context.Context, peer fsm.NodeID, b *batch) bool {
 func (c *Copier) give(ctx context.Context, over []*entry) {
 	var ready []*entry
 	for _, e := range over {
-		if e.seal != nil && !e.given {
+		if e.seal != nil && !e.given && e.put == nil {
 			ready = append(ready, e)
 		}
 	}

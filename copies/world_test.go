@@ -28,6 +28,8 @@ type lab struct {
 	state map[fsm.AttemptRef]fsm.SealLog // what was entered
 	away  bool                           // no leader answers
 	tells int                            // messages between nodes
+
+	bucket func(ctx context.Context, b fsm.Blob) (fsm.NodeID, error) // of the nodes that are started from now on
 }
 
 type labNode struct {
@@ -75,7 +77,7 @@ func (n *labNode) start() {
 	if err != nil {
 		t.Fatal(err)
 	}
-	n.copier, err = NewCopier(Config{Self: n.id, Peers: n, Shelf: n.shelf, Sealed: n.sealed, Register: n.lab.register, Log: log})
+	n.copier, err = NewCopier(Config{Self: n.id, Peers: n, Shelf: n.shelf, Sealed: n.sealed, Register: n.lab.register, Bucket: n.lab.bucket, Log: log})
 	if err != nil {
 		t.Fatal(err)
 	}

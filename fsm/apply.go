@@ -165,6 +165,9 @@ func (tx *txn) applyStore(c *Command) error {
 		return tx.dropSchedules(c.DropSchedules)
 	case c.RehomeBlob != nil:
 		return tx.rehomeBlob(c.RehomeBlob)
+	case c.RaiseVersion != nil:
+		tx.version = max(tx.version, c.RaiseVersion.Version)
+		return nil
 	case c.SeeHeads != nil:
 		return tx.seeHeads(c.SeeHeads)
 	default:

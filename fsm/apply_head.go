@@ -9,6 +9,9 @@ import (
 // noteHead keeps where a push, that was told of, has brought its ref.
 func (tx *txn) noteHead(c *AddBuild) {
 	p := &c.Commit
+	if tx.version < 2 { // a node of before would not
+		return
+	}
 	if p.Event != EventPush && p.Event != EventTag || p.Branch() == "" && p.Tag() == "" || c.RetryOf != 0 || p.Fork || p.CloneURL == "" {
 		return
 	}

@@ -2,6 +2,7 @@ package fsm
 
 import (
 	"iter"
+	"strings"
 	"time"
 )
 
@@ -9,8 +10,18 @@ import (
 type Blob struct {
 	Digest  string   `json:"digest"`            // its SHA-256 in hexadecimal digits
 	Size    int64    `json:"size"`              // bytes
-	Holders []NodeID `json:"holders,omitempty"` // the nodes that were given it
+	Holders []NodeID `json:"holders,omitempty"` // the nodes that were given it, and the bucket: see BucketHolder
 }
+
+// bucketPrefix begins what names a bucket; no node's ID has a colon.
+const bucketPrefix = "bucket:"
+
+// BucketHolder is a bucket in the place of a node among a blob's holders. Its ID is the
+// one that the bucket's own mark has.
+func BucketHolder(id string) NodeID { return NodeID(bucketPrefix + id) }
+
+// IsBucket reports whether a holder is a bucket.
+func (id NodeID) IsBucket() bool { return strings.HasPrefix(string(id), bucketPrefix) }
 
 // Artifacts are what an attempt left: one archive of files.
 type Artifacts struct {

@@ -80,6 +80,9 @@ func DecodeEntry(data []byte) ([]Command, error) {
 		return nil, fmt.Errorf("decode log entry: %w", err)
 	}
 	for i := range e.Commands {
+		if r := e.Commands[i].RaiseVersion; r != nil && r.Version > StateVersion {
+			return nil, fmt.Errorf("%w (state version %d, this node has %d)", ErrUpgrade, r.Version, StateVersion)
+		}
 		if f := e.Commands[i].FinishAttempt; f != nil {
 			if err := f.Outcome.unpack(); err != nil {
 				return nil, err

@@ -40,7 +40,8 @@ type Command struct {
 	DropSchedules *DropSchedules `cbor:"30,keyasint,omitempty"`
 	RehomeBlob    *RehomeBlob    `cbor:"29,keyasint,omitempty"`
 	MoveAttempt   *MoveAttempt   `cbor:"31,keyasint,omitempty"`
-	SeeHeads      *SeeHeads      `cbor:"35,keyasint,omitempty"`
+	SeeHeads      *SeeHeads      `cbor:"35,keyasint,omitempty" since:"2"`
+	RaiseVersion  *RaiseVersion  `cbor:"36,keyasint,omitempty" since:"2"`
 }
 
 // AddBuild accepts a commit. Result.Build is the new build, or the one that its
@@ -52,7 +53,7 @@ type AddBuild struct {
 	// Inputs are not known to be the file's until it is planned.
 	Inputs map[string]string `json:"inputs,omitempty"`
 	// Missed says that nobody told of the push: a look at its remote has found it.
-	Missed bool `json:"missed,omitempty"`
+	Missed bool `json:"missed,omitempty" since:"2"`
 }
 
 // AssignJob places a queued job on a node. Refused with ErrNotQueued,
@@ -97,7 +98,7 @@ type Outcome struct {
 	// the entry finds it in Plan.
 	Packed []byte `json:"packed,omitempty"`
 	// Text is what the commit says of itself, with a plan, where who told of it did not.
-	Text *CommitText `json:"text,omitempty"`
+	Text *CommitText `json:"text,omitempty" since:"2"`
 }
 
 // CommitText is what a commit says of itself.
@@ -166,6 +167,13 @@ type AckEvents struct {
 // only the others had are gone, and their indexes are given out again.
 type RaiseEpoch struct {
 	Epoch uint64 `json:"epoch"` // lower ones change nothing
+}
+
+// RaiseVersion says that every node that holds the log can apply entries of a state
+// version: what is done since that version on entries of before, such as to note where a
+// push has brought its ref, is done from here on, on all nodes alike.
+type RaiseVersion struct {
+	Version uint `json:"version"` // lower ones change nothing
 }
 
 // SetSecret keeps a secret, in the place of the one of the same repository and

@@ -5,7 +5,7 @@ import (
 	"fmt"
 )
 
-// What a command is refused with, by Apply but for ErrTooLarge. The texts say what to do where there is something.
+// What a command is refused with, by Apply but for ErrTooLarge and ErrHeldBack. The texts say what to do where there is something.
 var (
 	// ErrUpgrade is returned when an entry holds a command or a field that this
 	// version does not know. The node must stop: skipping it would make its state
@@ -49,6 +49,9 @@ var (
 	ErrDecided = errors.New("the step has been decided on otherwise")
 	// ErrNodeBusy is returned when a node that is to be forgotten still has jobs.
 	ErrNodeBusy = errors.New("the node still has jobs placed on it")
+	// ErrHeldBack is returned when a command is newer than a node that holds the log: it
+	// was not even proposed.
+	ErrHeldBack = errors.New("not every node knows this yet")
 	// ErrTooLarge is returned when a command is larger than a log entry may be: it
 	// was not even proposed.
 	ErrTooLarge = errors.New("the command is larger than a log entry may be (256 KiB)")

@@ -9,7 +9,7 @@ import (
 // TestHeadsAreBounded fills a repository, and then all that there is room for: the remotes
 // that were not pushed to for longest go, and never the one that was just now.
 func TestHeadsAreBounded(t *testing.T) {
-	s := New()
+	s := newest()
 	do := func(c Command) {
 		t.Helper()
 		c.At = s.Now().Add(time.Second)

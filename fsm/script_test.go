@@ -45,7 +45,7 @@ func TestScripts(t *testing.T) {
 }
 
 func runScript(t *testing.T, script string) string {
-	w := &world{t: t, state: New(), at: time.Date(2026, 1, 2, 3, 0, 0, 0, time.UTC)}
+	w := &world{t: t, state: newest(), at: time.Date(2026, 1, 2, 3, 0, 0, 0, time.UTC)}
 	var out strings.Builder
 	for i, block := range strings.Split(strings.TrimSpace(script), "\n\n") {
 		input, _, _ := strings.Cut(block, "\n----")
@@ -236,7 +236,7 @@ func quoted(s string) string {
 }
 
 func (w *world) show() string {
-	return diff(New(), w.state) + fmt.Sprintf("index %d, %d queued, %d placed, %d live\n",
+	return diff(newest(), w.state) + fmt.Sprintf("index %d, %d queued, %d placed, %d live\n",
 		w.state.Index(), w.state.QueuedCount(), w.state.PlacedCount(), w.state.LiveBuilds())
 }
 
@@ -323,6 +323,8 @@ func (w *world) command(f []string) Command {
 		return Command{AckEvents: &AckEvents{Seq: opt.num(w, "seq", 0)}}
 	case "epoch":
 		return Command{RaiseEpoch: &RaiseEpoch{Epoch: opt.num(w, "to", 0)}}
+	case "raise": // raise to=STATEVERSION
+		return Command{RaiseVersion: &RaiseVersion{Version: uint(opt.num(w, "to", StateVersion))}}
 	case "empty":
 		return Command{}
 	}

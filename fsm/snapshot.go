@@ -44,6 +44,18 @@ type head struct {
 
 	Remotes int `json:"remotes,omitempty"`
 	Heads   int `json:"heads,omitempty"`
+
+	StateVersion uint `json:"state_version,omitempty"`
+}
+
+// written is the oldest version of a snapshot that can say all that the state has: nodes
+// of before take it, as long as the state is theirs. What is newer comes with a
+// State.Version of its own.
+func (s *State) written() (version, stateVersion uint) {
+	if s.version < 2 {
+		return 3, 0
+	}
+	return snapshotVersion, s.version
 }
 
 // WriteTo streams the state as a snapshot: a head, then nodes, builds,
@@ -52,8 +64,9 @@ type head struct {
 func (s *State) WriteTo(w io.Writer) (int64, error) {
 	cw := &countingWriter{w: w}
 	enc := encMode.NewEncoder(cw)
+	version, stateVersion := s.written()
 	err := enc.Encode(head{
-		Version: snapshotVersion, Index: s.index, Now: s.now, Epoch: s.epoch, History: s.history,
+		Version: version, StateVersion: stateVersion, Index: s.index, Now: s.now, Epoch: s.epoch, History: s.history,
 		NextBuild: s.nextBuild, NextEvent: s.nextEvent, Dropped: s.dropped, Sinks: s.sinks,
 		Nodes: s.nodes.Len(), Builds: s.builds.Len(), Jobs: s.jobs.Len(), Outbox: s.outbox.Len(),
 		Secrets: s.secrets.Len(), Caches: s.caches.Len(), Schedules: s.schedules.Len(),
@@ -134,6 +147,7 @@ func Restore(r io.Reader) (*State, error) {
 	tx.now, tx.epoch, tx.history = h.Now, h.Epoch, h.History
 	tx.nextBuild, tx.nextEvent, tx.dropped, tx.sinks = h.NextBuild, h.NextEvent, h.Dropped, h.Sinks
 	tx.nextDeed = max(h.NextDeed, 1)
+	tx.version = max(h.StateVersion, 1)
 	if err := tx.readAll(dec.Decode, &h); err != nil {
 		return nil, fmt.Errorf("read snapshot at index %d: %w", h.Index, err)
 	}

@@ -24,8 +24,28 @@ func TestSnapshotOfVersion2IsRead(t *testing.T) {
 
 // One of before remotes begins to know them from there on.
 func TestSnapshotOfVersion3IsRead(t *testing.T) {
-	goOn(t, "v3", "heads\npush acme/web eeee branch=dev\npush acme/api ffff branch=next\nresume n1\nfinish 1.1 passed\napprove 1.2\n"+
+	goOn(t, "v3", "push acme/old dddd branch=dev\nraise\nheads\npush acme/web eeee branch=dev\npush acme/api ffff branch=next\nresume n1\nfinish 1.1 passed\napprove 1.2\n"+
 		"see acme/api +old=1111 done=1\nsnapshot\nheads\nschedules\ntimeline 1\naudit")
+}
+
+// A snapshot of before is written as it was until the state's version is raised: a node of
+// before may be given it.
+func TestSnapshotIsWrittenAsBefore(t *testing.T) {
+	data, err := os.ReadFile("testdata/v3.snapshot")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := Restore(bytes.NewReader(data))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var again bytes.Buffer
+	if _, err := s.WriteTo(&again); err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(again.Bytes(), data) {
+		t.Errorf("it is written as %d other bytes, of %d", again.Len(), len(data))
+	}
 }
 
 // goOn restores a version's snapshot, and runs a script from there.

@@ -18,6 +18,7 @@ type State struct {
 	now     time.Time // the latest At seen: time in the state never goes back
 	epoch   uint64    // the first part of fence tokens; RaiseEpoch lifts it
 	history int       // how many ended builds are kept
+	version uint      // see Version
 	ended   int       // how many there are
 
 	nextBuild BuildID
@@ -52,9 +53,14 @@ type State struct {
 }
 
 // New is the state before the first entry.
-func New() *State {
+func New() *State { return NewKeeping(DefaultHistory) }
+
+// NewKeeping is New for a state that keeps that many builds that have ended. Its
+// snapshot says so, and so does who restores it.
+func NewKeeping(builds int) *State {
 	return &State{
-		history:   DefaultHistory,
+		history:   builds,
+		version:   1,
 		nextBuild: 1,
 		nextEvent: 1,
 		nextDeed:  1,

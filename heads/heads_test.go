@@ -35,7 +35,8 @@ type world struct {
 }
 
 func newWorld(t *testing.T) *world {
-	return &world{t: t, state: fsm.New(), changed: make(chan struct{}), servers: map[string][]Head{}, asked: map[string]int{}, down: map[string]bool{}}
+	state, _ := fsm.Apply(fsm.New(), 1, 1, []fsm.Command{{RaiseVersion: &fsm.RaiseVersion{Version: fsm.StateVersion}}})
+	return &world{t: t, state: state, changed: make(chan struct{}), servers: map[string][]Head{}, asked: map[string]int{}, down: map[string]bool{}}
 }
 
 func (w *world) watch() (*fsm.State, <-chan struct{}) {

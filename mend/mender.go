@@ -23,6 +23,9 @@ type Config struct {
 	Members Members
 	// Ask has a node give a blob to another one.
 	Ask func(ctx context.Context, t Task) error
+	// Bucket is where blobs belong, and who can put them there now; nil where they stay on
+	// nodes.
+	Bucket func() (bucket fsm.NodeID, uploaders []fsm.NodeID)
 	// Propose enters who holds blobs by now.
 	Propose func(ctx context.Context, commands []fsm.Command) error
 	// Patience is how long a holder may be away before its copies are made again;
@@ -45,14 +48,14 @@ type Members interface {
 type Mender struct {
 	cfg   Config
 	since map[fsm.NodeID]time.Time // when a node was first seen away
-	gone  map[fsm.BlobRef]string   // digests of what its holder has evicted: it is not asked for again
+	gone  map[Lack]bool            // what holders have evicted: they are not asked for it again
 }
 
 // New makes a mender; it remembers nothing of what another leader has seen.
 func New(cfg Config) *Mender {
 	cfg.Patience = cmp.Or(cfg.Patience, 10*time.Minute)
 	cfg.Every = cmp.Or(cfg.Every, time.Minute)
-	return &Mender{cfg: cfg, since: make(map[fsm.NodeID]time.Time), gone: make(map[fsm.BlobRef]string)}
+	return &Mender{cfg: cfg, since: make(map[fsm.NodeID]time.Time), gone: make(map[Lack]bool)}
 }
 
 // atATime bounds the copies that are being made at a time. How fast each is, the nodes
@@ -65,7 +68,13 @@ func (m *Mender) Run(ctx context.Context) error {
 		alive, left, changed := m.cfg.Members.Watch()
 		s := m.cfg.State()
 		m.note(absent(s, alive), left, time.Now())
-		m.round(ctx, s, Sight{Alive: alive, Away: m.since})
+		see := Sight{Alive: alive, Away: m.since, Lacking: m.gone}
+		if m.cfg.Bucket != nil {
+			see.Bucket, see.Uploaders = m.cfg.Bucket()
+		}
+		if lacking := len(m.gone); m.round(ctx, s, see) && len(m.gone) > lacking && ctx.Err() == nil {
+			continue // another holder may have it
+		}
 		timer := time.NewTimer(m.next(time.Now()))
 		select {
 		case <-timer.C:
@@ -105,30 +114,28 @@ func (m *Mender) note(absent map[fsm.NodeID]bool, left []fsm.NodeID, now time.Ti
 	}
 }
 
-// round makes the copies that are missing, and enters each lot of them together.
-func (m *Mender) round(ctx context.Context, s *fsm.State, see Sight) {
+// round makes the copies that are missing, and enters each lot of them together; false
+// where they could not be entered.
+func (m *Mender) round(ctx context.Context, s *fsm.State, see Sight) bool {
 	tasks := Plan(s, see, m.cfg.Patience, time.Now())
 	for len(tasks) > 0 && ctx.Err() == nil {
 		lot := tasks[:min(len(tasks), 64)]
 		tasks = tasks[len(lot):]
-		if done := m.make(ctx, lot, see.Alive); len(done) > 0 {
+		if done := m.make(ctx, lot); len(done) > 0 {
 			if err := m.cfg.Propose(ctx, done); err != nil && ctx.Err() == nil {
 				m.cfg.Log.Warn("enter copies that were made again", "blobs", len(done), "error", err)
-				return
+				return false
 			}
 		}
 	}
+	return true
 }
 
-func (m *Mender) make(ctx context.Context, lot []Task, alive []fsm.NodeID) (done []fsm.Command) {
+func (m *Mender) make(ctx context.Context, lot []Task) (done []fsm.Command) {
 	errs := make([]error, len(lot))
 	var g errgroup.Group
 	g.SetLimit(atATime)
 	for i := range lot {
-		if m.gone[lot[i].Ref] == lot[i].Blob.Digest {
-			errs[i] = ErrNotHeld
-			continue
-		}
 		g.Go(func() error {
 			errs[i] = m.cfg.Ask(ctx, lot[i])
 			return nil
@@ -139,12 +146,13 @@ func (m *Mender) make(ctx context.Context, lot []Task, alive []fsm.NodeID) (done
 		t := &lot[i]
 		switch {
 		case errs[i] == nil:
-			m.cfg.Log.Info("a copy was made again", "kind", t.Ref.Kind, "digest", t.Blob.Digest, "from", t.From, "to", t.To)
-			done = append(done, fsm.Command{RehomeBlob: &fsm.RehomeBlob{Ref: t.Ref, Digest: t.Blob.Digest, Holders: t.Holders(alive)}})
+			m.cfg.Log.Info("a copy was made", "kind", t.Ref.Kind, "digest", t.Blob.Digest, "from", t.From, "to", t.To)
+			delete(m.gone, Lack{t.Ref, t.Blob.Digest, t.To})
+			done = append(done, fsm.Command{RehomeBlob: &fsm.RehomeBlob{Ref: t.Ref, Digest: t.Blob.Digest, Holders: t.Holders()}})
 		case errors.Is(errs[i], ErrNotHeld):
-			m.gone[t.Ref] = t.Blob.Digest
+			m.gone[Lack{t.Ref, t.Blob.Digest, t.From}] = true
 		case ctx.Err() == nil:
-			m.cfg.Log.Warn("make a copy again, trying later", "kind", t.Ref.Kind, "digest", t.Blob.Digest, "from", t.From, "to", t.To, "error", errs[i])
+			m.cfg.Log.Warn("make a copy, trying later", "kind", t.Ref.Kind, "digest", t.Blob.Digest, "from", t.From, "to", t.To, "error", errs[i])
 		}
 	}
 	return done

@@ -51,7 +51,7 @@ func TestPlan(t *testing.T) {
 		if task.To == task.From || !slices.Contains(see.Alive, task.To) {
 			t.Errorf("%s: from %s to %s", task.Ref.Key, task.From, task.To)
 		}
-		if held := task.Holders(see.Alive); len(held) != 2 || !slices.Contains(held, task.From) || !slices.Contains(held, task.To) {
+		if held := task.Holders(); len(held) != 2 || !slices.Contains(held, task.From) || !slices.Contains(held, task.To) {
 			t.Errorf("%s: held by %v then", task.Ref.Key, held)
 		}
 		got = append(got, task.Ref.Key)
@@ -65,6 +65,44 @@ func TestPlan(t *testing.T) {
 	}
 }
 
+// TestPlanWithBucket has what is on nodes go into the bucket, by those that can put it
+// there; while nobody can, there are two copies as without one.
+func TestPlanWithBucket(t *testing.T) {
+	const here, there = fsm.NodeID("bucket:0123456789ab"), fsm.NodeID("bucket:ba9876543210")
+	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	s := keep(t, "both n1 n2", "in n1 "+string(here), "alone n2", "other n3", "elsewhere n3 "+string(there), "lost gone "+string(here), "moves n2 "+string(there))
+	bundle := fsm.Command{AddBuild: &fsm.AddBuild{Key: "k", Commit: fsm.Commit{Repo: "r", SHA: strings.Repeat("a", 40), Ref: "refs/heads/main", Event: fsm.EventPush, Bundle: "b", Holders: []fsm.NodeID{"n1", "n2"}}}}
+	s, results := fsm.Apply(s, 2, 1, []fsm.Command{bundle})
+	if results[0].Err != nil {
+		t.Fatal(results[0].Err)
+	}
+	see := Sight{Alive: []fsm.NodeID{"n1", "n2", "n3"}, Bucket: here, Uploaders: []fsm.NodeID{"n2", "n1"}}
+	plan := func() (got []string) {
+		for _, task := range Plan(s, see, 10*time.Minute, now) {
+			to := string(task.To)
+			if !task.To.IsBucket() {
+				to = "a node"
+			}
+			got = append(got, fmt.Sprintf("%s from %s to %s", task.Ref.Key, task.From, to))
+			if task.To.IsBucket() && !slices.Equal(task.Holders(), []fsm.NodeID{task.From, here}) {
+				t.Errorf("%s: held by %v then", task.Ref.Key, task.Holders())
+			}
+		}
+		return got
+	}
+	in := " to " + string(here)
+	if got, want := plan(), []string{"alone from n2" + in, "both from n1" + in, "moves from n2" + in, "other from n3 to a node"}; !slices.Equal(got, want) {
+		t.Errorf("to be moved: %v, want %v", got, want)
+	}
+	if away := absent(s, see.Alive); len(away) != 1 || !away["gone"] {
+		t.Errorf("absent are %v", away)
+	}
+	see.Uploaders = nil
+	if got, want := plan(), []string{"alone from n2 to a node", "other from n3 to a node"}; !slices.Equal(got, want) {
+		t.Errorf("while it is down: %v, want %v", got, want)
+	}
+}
+
 // world is a cluster as a mender sees it.
 type world struct {
 	mu          sync.Mutex
@@ -73,6 +111,8 @@ type world struct {
 	changed     chan struct{}
 	asked       []string
 	fail        error
+	lost        fsm.NodeID // it has nothing any more
+	bucket      fsm.NodeID // all nodes can put something there; empty for none
 }
 
 func (w *world) Watch() (alive, left []fsm.NodeID, changed <-chan struct{}) {
@@ -93,6 +133,9 @@ func (w *world) ask(_ context.Context, t Task) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.asked = append(w.asked, fmt.Sprintf("%s to %s", t.From, t.To))
+	if t.From == w.lost {
+		return ErrNotHeld
+	}
 	return w.fail
 }
 
@@ -126,7 +169,11 @@ func onWorld(t *testing.T, w *world, test func()) {
 		w.changed = make(chan struct{})
 		ctx, cancel := context.WithCancel(context.Background())
 		var wg sync.WaitGroup
-		m := New(Config{State: w.look, Members: w, Ask: w.ask, Propose: w.propose, Log: slog.New(slog.DiscardHandler)})
+		cfg := Config{State: w.look, Members: w, Ask: w.ask, Propose: w.propose, Log: slog.New(slog.DiscardHandler)}
+		if w.bucket != "" {
+			cfg.Bucket = func() (fsm.NodeID, []fsm.NodeID) { return w.bucket, w.alive }
+		}
+		m := New(cfg)
 		wg.Go(func() {
 			if err := m.Run(ctx); err != nil {
 				t.Error(err)
@@ -191,6 +238,21 @@ func TestNodeThatFlapsIsNotReplaced(t *testing.T) {
 			t.Errorf("asked %v", w.asked)
 		}
 	})
+}
+
+// TestOtherHolderIsAsked at once for what the first one has no more.
+func TestOtherHolderIsAsked(t *testing.T) {
+	const bucket = fsm.NodeID("bucket:0123456789ab")
+	w := &world{state: keep(t, "a n1 n2"), alive: []fsm.NodeID{"n1", "n2", "n3"}, lost: "n1"}
+	onWorld(t, w, func() { pass(time.Minute) })
+	if w.count() != 0 {
+		t.Errorf("two copies are said to be there, and %v was asked", w.asked)
+	}
+	w.bucket = bucket
+	onWorld(t, w, func() { pass(30 * time.Second) })
+	if got := w.holders("a"); !slices.Equal(got, []fsm.NodeID{"n2", bucket}) || w.count() != 2 {
+		t.Errorf("asked %v, held by %v", w.asked, got)
+	}
 }
 
 // TestSecondNodeGetsCopies of what the first one had alone; what has gone there is

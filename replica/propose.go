@@ -35,6 +35,8 @@ var ErrStopped = errors.New("the node is shutting down")
 type Proposer struct {
 	log     Log
 	now     func() time.Time
+	limit   Limit
+	needs   func(fsm.Command) uint
 	queue   chan proposal
 	stopped chan struct{} // closed when Run has ended
 }
@@ -49,9 +51,14 @@ type answer struct {
 	err    error
 }
 
-// NewProposer makes a proposer for log; now is the clock that stamps commands.
-func NewProposer(log Log, now func() time.Time) *Proposer {
-	return &Proposer{log: log, now: now, queue: make(chan proposal, maxBatch), stopped: make(chan struct{})}
+// Limit is the state version that all nodes which hold the log can apply, and who has no
+// more, for people.
+type Limit func() (version uint, who string)
+
+// NewProposer makes a proposer for log; now is the clock that stamps commands. Without a
+// limit everything is proposed.
+func NewProposer(log Log, now func() time.Time, limit Limit) *Proposer {
+	return &Proposer{log: log, now: now, limit: limit, needs: fsm.Needs, queue: make(chan proposal, maxBatch), stopped: make(chan struct{})}
 }
 
 // Propose stamps a command, carries it to the log and waits until it has been
@@ -66,11 +73,15 @@ func (p *Proposer) Propose(ctx context.Context, c fsm.Command) (fsm.Result, erro
 }
 
 // ProposeAll carries several commands, each on its own merit: what Apply refused
-// stands in the results, as does fsm.ErrTooLarge. The error is the log's.
+// stands in the results, as do fsm.ErrTooLarge and fsm.ErrHeldBack. The error is the log's.
 func (p *Proposer) ProposeAll(ctx context.Context, commands []fsm.Command) ([]fsm.Result, error) {
 	results := make([]fsm.Result, len(commands))
 	waiting := make([]proposal, len(commands)) // without a command where the result is known
 	for i, c := range commands {
+		if err := p.held(c); err != nil {
+			results[i].Err = err
+			continue
+		}
 		c.At = p.now().UTC()
 		data, err := fsm.EncodeCommand(c)
 		if err != nil {
@@ -105,6 +116,18 @@ func (p *Proposer) ProposeAll(ctx context.Context, commands []fsm.Command) ([]fs
 		results[i] = a
 	}
 	return results, nil
+}
+
+// held is fsm.ErrHeldBack for a command that some node would have to stop at.
+func (p *Proposer) held(c fsm.Command) error {
+	needs := p.needs(c)
+	if needs <= 1 || p.limit == nil {
+		return nil
+	}
+	if version, who := p.limit(); version < needs {
+		return fmt.Errorf("%w: it takes a narwhal of state version %d, and %s has %d: upgrade that node", fsm.ErrHeldBack, needs, who, version)
+	}
+	return nil
 }
 
 func (p *Proposer) await(ctx context.Context, w proposal) (fsm.Result, error) {

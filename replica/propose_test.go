@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -52,7 +53,7 @@ func run(t *testing.T, l *memoryLog, test func(ctx context.Context, p *Proposer)
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		l.r = New()
-		p := NewProposer(l, time.Now)
+		p := NewProposer(l, time.Now, nil)
 		ctx, cancel := context.WithCancel(t.Context())
 		var running sync.WaitGroup
 		running.Go(func() {
@@ -141,11 +142,40 @@ func TestErrorsReachWhoProposed(t *testing.T) {
 	})
 }
 
+// What some node that holds the log could not read is not proposed; what comes with it is.
+func TestNewCommandsAreHeldBack(t *testing.T) {
+	l := &memoryLog{}
+	run(t, l, func(ctx context.Context, p *Proposer) {
+		all := uint(1)
+		p.limit = func() (uint, string) { return all, "node n3 (narwhal v1)" }
+		p.needs = func(c fsm.Command) uint {
+			if c.AddBuild.Commit.Repo == "new" {
+				return 2
+			}
+			return 1
+		}
+		results, err := p.ProposeAll(ctx, []fsm.Command{addBuild(1, "old"), addBuild(2, "new"), addBuild(3, "old")})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if results[0].Err != nil || results[2].Err != nil || results[2].Build != results[0].Build+1 {
+			t.Errorf("what all know got %v, %v", results[0].Err, results[2].Err)
+		}
+		if err := results[1].Err; !errors.Is(err, fsm.ErrHeldBack) || !strings.Contains(err.Error(), "state version 2, and node n3 (narwhal v1) has 1: upgrade that node") {
+			t.Errorf("what one does not know got %v", err)
+		}
+		all = 2
+		if _, err := p.Propose(ctx, addBuild(2, "new")); err != nil {
+			t.Errorf("once all know it: %v", err)
+		}
+	})
+}
+
 // Nobody waits for a proposer that has ended.
 func TestStoppedProposer(t *testing.T) {
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()
-	p := NewProposer(&memoryLog{r: New()}, time.Now)
+	p := NewProposer(&memoryLog{r: New()}, time.Now, nil)
 	if err := p.Run(ended); err != nil {
 		t.Fatal(err)
 	}

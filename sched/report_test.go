@@ -43,6 +43,47 @@ func TestReportTooLargeForTheLog(t *testing.T) {
 	})
 }
 
+// A result that an older node could not read ends its attempt too, and says which node
+// is to be upgraded.
+func TestReportThatIsHeldBack(t *testing.T) {
+	onStage(t, func(t *testing.T, s *stage) {
+		s.log.old = true
+		n := s.dial(hello("n1", 1))
+		n.wish(0)
+		s.push("aaaa")
+		set := n.wish(1)
+		report := ended(set[0].Ref, onePlan)
+		report.ID = 1
+		n.say(&link.Up{Reports: []link.Report{report}})
+		for heard := 0; heard < 1; {
+			for _, ack := range n.hear().Acks {
+				if heard++; ack.Stale {
+					t.Errorf("report %d was refused", ack.ID)
+				}
+			}
+		}
+		s.log.old, s.log.short = false, true
+		s.push("bbbb")
+		for len(set) != 1 || set[0].Ref.Job.Build != 2 {
+			set = n.wish(1)
+		}
+		plan := onePlan
+		plan.Text = &fsm.CommitText{Message: "what it says"}
+		report = ended(set[0].Ref, plan)
+		report.ID = 2
+		n.say(&link.Up{Reports: []link.Report{report}})
+		for heard := 0; heard < 1; {
+			heard += len(n.hear().Acks)
+		}
+		if j := s.job("2.0"); j.Status != fsm.Passed {
+			t.Errorf("without what its commit says the plan is %s (%s): %s", j.Status, j.Cause, j.Message)
+		}
+		if j := s.job("1.0"); j.Status != fsm.Errored || j.Cause != fsm.CauseConfig || !strings.Contains(j.Message, "not every node knows this yet: upgrade node n3; then retry it. It ended as passed") {
+			t.Errorf("the plan is %s (%s): %s", j.Status, j.Cause, j.Message)
+		}
+	})
+}
+
 // A plan has no timeout of its own: one whose node never tells how it ended does
 // not hold its build up for good.
 func TestPlanThatNeverEnds(t *testing.T) {

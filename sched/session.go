@@ -185,26 +185,47 @@ func (s *session) take(ctx context.Context, reports []link.Report) error {
 	return nil
 }
 
-// shrink proposes again, without what makes them large, the outcomes that were too
-// large for the log: their node would report them forever.
+// shrink proposes again, without what the log can't take of them, the outcomes that are
+// too large for it, or that an older node could not read: their node would report them
+// forever.
 func (s *session) shrink(ctx context.Context, commands []fsm.Command, results []fsm.Result) error {
 	for i := range results {
 		f := commands[i].FinishAttempt
-		if f == nil || !errors.Is(results[i].Err, fsm.ErrTooLarge) {
+		if f == nil {
 			continue
 		}
-		s.d.cfg.Log.Warn("result is too large for the log", "attempt", f.Ref, "node", s.node.ID, "reason", results[i].Err)
-		again, err := s.proposeAll(ctx, []fsm.Command{{FinishAttempt: &fsm.FinishAttempt{Ref: f.Ref, Outcome: unrecorded(f.Outcome)}}})
-		if err != nil {
-			return err
+		var why string
+		var instead []fsm.Outcome
+		switch err := results[i].Err; {
+		case errors.Is(err, fsm.ErrTooLarge):
+			why = "its result is larger than the cluster's log takes at a time (256 KiB), with its messages, steps and test reports, " +
+				"and could not be recorded: it should report less"
+		case errors.Is(err, fsm.ErrHeldBack):
+			why = err.Error() + "; then retry it"
+			if f.Outcome.Text != nil { // the build can do without
+				plain := f.Outcome
+				plain.Text = nil
+				instead = append(instead, plain)
+			}
+		default:
+			continue
 		}
-		results[i] = again[0]
+		s.d.cfg.Log.Warn("result can't go into the log", "attempt", f.Ref, "node", s.node.ID, "reason", results[i].Err)
+		for _, o := range append(instead, unrecorded(f.Outcome, why)) {
+			again, err := s.proposeAll(ctx, []fsm.Command{{FinishAttempt: &fsm.FinishAttempt{Ref: f.Ref, Outcome: o}}})
+			if err != nil {
+				return err
+			}
+			if results[i] = again[0]; !errors.Is(results[i].Err, fsm.ErrHeldBack) {
+				break
+			}
+		}
 	}
 	return nil
 }
 
-// unrecorded stands for an outcome that is too large for the log.
-func unrecorded(o fsm.Outcome) fsm.Outcome {
+// unrecorded stands for an outcome that can't go into the log.
+func unrecorded(o fsm.Outcome, why string) fsm.Outcome {
 	const most = 1000 // bytes of the message that there was
 	how := string(o.Status)
 	if o.Cause != "" {
@@ -215,8 +236,7 @@ func unrecorded(o fsm.Outcome) fsm.Outcome {
 	}
 	return fsm.Outcome{
 		Status: fsm.Errored, Cause: fsm.CauseConfig, ExitCode: o.ExitCode, LogBytes: o.LogBytes, PeakMemory: o.PeakMemory, CPUTime: o.CPUTime,
-		Message: "its result is larger than the cluster's log takes at a time (256 KiB), with its messages, steps and test reports, " +
-			"and could not be recorded: it should report less. It ended as " + how,
+		Message: why + ". It ended as " + how,
 	}
 }
 

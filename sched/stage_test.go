@@ -3,6 +3,7 @@ package sched
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"sync"
 	"testing"
@@ -26,6 +27,8 @@ type onlyLog struct {
 	left    []fsm.NodeID
 	refusal error // what every proposal is answered with, where set
 	most    int   // bytes of a command
+	old     bool  // some node can't read plans
+	short   bool  // some node can't read what a commit says of itself
 }
 
 func newOnlyLog() *onlyLog {
@@ -56,6 +59,10 @@ func (l *onlyLog) ProposeAll(_ context.Context, commands []fsm.Command) ([]fsm.R
 		commands[i].At = time.Now()
 		if data, err := fsm.EncodeCommand(commands[i]); err != nil || len(data) > l.most {
 			results[i].Err = errors.Join(err, fsm.ErrTooLarge)
+			continue
+		}
+		if f := commands[i].FinishAttempt; f != nil && (l.old && f.Outcome.Plan != nil || l.short && f.Outcome.Text != nil) {
+			results[i].Err = fmt.Errorf("%w: upgrade node n3", fsm.ErrHeldBack)
 			continue
 		}
 		var answered []fsm.Result

@@ -98,7 +98,7 @@ install_binary() {
   if [ -z "$binary" ]; then
     command -v go >/dev/null || die "no Go here to build narwhal with; name a binary with --binary PATH"
     say "building narwhal from $(dirname "$here")"
-    (cd "$here/.." && CGO_ENABLED=0 go build -o bin/narwhal ./cmd/narwhal)
+    (cd "$here/.." && CGO_ENABLED=0 go build -tags disable_grpc_modules -o bin/narwhal ./cmd/narwhal)
     binary=$here/../bin/narwhal
   fi
   [ -f "$binary" ] || die "there is no file $binary"

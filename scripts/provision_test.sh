@@ -105,7 +105,7 @@ push() {
 mkdir "$work/bin"
 if [ -z "${NARWHAL_BINARY:-}" ]; then
   say "building narwhal"
-  (cd "$tree" && CGO_ENABLED=0 go build -o "$work/bin/narwhal" ./cmd/narwhal)
+  (cd "$tree" && CGO_ENABLED=0 go build -tags disable_grpc_modules -o "$work/bin/narwhal" ./cmd/narwhal)
 else
   cp "$NARWHAL_BINARY" "$work/bin/narwhal"
 fi

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -48,6 +49,33 @@ func named(err error) error {
 		return alias{err, []error{api.ErrNotLeader}}
 	}
 	return err
+}
+
+// oldest knows what the nodes can apply: those that hold the log, and those that are
+// there and may come to hold it.
+type oldest struct{ *cluster.Cluster }
+
+// limit implements replica.Limit. What is not known of a node is not trusted to be new.
+func (o oldest) limit() (version uint, who string) {
+	snap, _ := o.Watch()
+	version, who = fsm.StateVersion, "this node"
+	holds := make(map[string]bool)
+	for _, s := range o.Stats().Servers {
+		holds[s.ID] = true
+	}
+	for _, m := range snap.Members {
+		if holds[m.ID] || m.State == cluster.Alive {
+			has := max(1, uint(m.Offer.State)) // those of before there were numbers announce none
+			if has < version {
+				version, who = has, fmt.Sprintf("node %s (narwhal %s)", cmp.Or(m.Offer.Name, m.ID), m.Offer.Version)
+			}
+		}
+		delete(holds, m.ID)
+	}
+	for id := range holds {
+		return 1, "node " + id + ", of which nothing is known,"
+	}
+	return version, who
 }
 
 // alias is an error that is also others, without saying so twice.
@@ -100,6 +128,7 @@ type view struct {
 	drain  func(ctx context.Context, id fsm.NodeID) error // returns when nothing is placed on it
 	resume func(ctx context.Context, id fsm.NodeID) error
 	logs   func(ctx context.Context) error // returns when no log is on this node only
+	bucket *bucketRoad                     // nil where the node has none
 	left   func()                          // ends the process
 }
 
@@ -168,6 +197,7 @@ func (v view) Members() []api.Member {
 		out = append(out, api.Member{
 			ID: fsm.NodeID(m.ID), Name: m.Offer.Name, Addr: m.Addr, APIAddr: m.Offer.APIAddr, Role: role,
 			Leader: snap.HasLeader && snap.Leader.ID == m.ID, Alive: m.State == cluster.Alive, Version: m.Offer.Version, Full: m.Load.Full,
+			Bucket: bucketOf(m.Load), Protocol: m.Offer.Protocol, StateVersion: max(1, m.Offer.State),
 		})
 	}
 	return out
@@ -175,7 +205,7 @@ func (v view) Members() []api.Member {
 
 func (v view) Health() api.Health {
 	s := v.servers()
-	h := api.Health{ClusterID: v.Identity().ClusterID, Tolerance: s.Tolerance}
+	h := api.Health{ClusterID: v.Identity().ClusterID, Tolerance: s.Tolerance, Bucket: v.bucket.health()}
 	for _, server := range s.Servers {
 		if server.Voter {
 			h.Voters++

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -20,7 +21,9 @@ import (
 // use it.
 type blobs struct {
 	*blob.Store
-	self fsm.NodeID
+	self   fsm.NodeID
+	kind   fsm.BlobKind // of the store
+	bucket *bucketRoad  // where they belong; nil where that is on nodes
 	// peers are other nodes that can take a copy, in the order in which they are asked.
 	peers func(digest string) []fsm.NodeID
 	at    func(digest string) string // path at other nodes
@@ -50,20 +53,41 @@ func (b blobs) Fetch(ctx context.Context, want fsm.Blob) (io.ReadCloser, error) 
 // Path gives a blob's file, from wherever it is.
 func (b blobs) Path(ctx context.Context, want fsm.Blob) (string, error) {
 	want.Holders = slices.DeleteFunc(slices.Clone(want.Holders), func(id fsm.NodeID) bool { return id == b.self })
+	slices.SortStableFunc(want.Holders, func(x, y fsm.NodeID) int { // the bucket answers whoever has died
+		return cmp.Compare(bit(y.IsBucket()), bit(x.IsBucket()))
+	})
 	path, err := b.Store.Path(ctx, want)
 	return path, noBlob(err)
+}
+
+func bit(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
 }
 
 func noBlob(err error) error {
 	if errors.Is(err, blob.ErrNotFound) || errors.Is(err, blob.ErrGone) {
 		return alias{err, []error{api.ErrNoBlob, runner.ErrNoBlob}}
 	}
+	if errors.Is(err, blob.ErrUnreachable) { // it may come back
+		return alias{err, []error{api.ErrNoBlob}}
+	}
 	return err
 }
 
-// Copy gives a blob to the first other node that takes it.
+// Copy puts a blob into the bucket. Without one, or while it is down, it gives it to the
+// first other node that takes it.
 func (b blobs) Copy(ctx context.Context, have fsm.Blob) (fsm.NodeID, error) {
 	var failed []error
+	if b.bucket != nil {
+		id, err := b.deposit(ctx, have)
+		if err == nil || ctx.Err() != nil {
+			return id, err
+		}
+		failed = append(failed, err)
+	}
 	for _, id := range b.peers(have.Digest) {
 		err := b.give(ctx, id, have)
 		if err == nil || ctx.Err() != nil {
@@ -118,9 +142,13 @@ func ranked(c *cluster.Cluster) func(digest string) []fsm.NodeID {
 	return func(digest string) []fsm.NodeID { return fsm.Rank(digest, others(c)) }
 }
 
-// fetchBlob reads a blob from a node that holds it; at gives its path there.
-func (n nodes) fetchBlob(at func(digest string) string) func(context.Context, fsm.NodeID, string) (io.ReadCloser, error) {
+// fetchBlob reads a blob from a node that holds it, where at gives its path, or from the
+// bucket.
+func (n nodes) fetchBlob(at func(digest string) string, kind fsm.BlobKind, from *bucketRoad) func(context.Context, fsm.NodeID, string) (io.ReadCloser, error) {
 	return func(ctx context.Context, node fsm.NodeID, digest string) (io.ReadCloser, error) {
+		if node.IsBucket() {
+			return from.fetch(ctx, node, kind, digest)
+		}
 		body, err := n.read(ctx, node, at(digest), "blob")
 		if errors.Is(err, errNotThere) {
 			err = fmt.Errorf("%w: %w", blob.ErrNotFound, err)

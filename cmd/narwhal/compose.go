@@ -79,6 +79,10 @@ func runNode(ctx context.Context, cfg nodeConfig, log *slog.Logger) error {
 	work.start("webhooks", n.hooks.Run)
 	scrubber := scrubber{n.stores(), leaderDesk{leaders{n.cluster}, n.nodes}, n.cfg.scrubEvery, n.cfg.repairBytes / 4, n.log.With("part", "scrub")}
 	work.start("scrub", scrubber.run)
+	if n.bucket != nil {
+		work.start("bucket", n.bucket.Run)
+		work.start("bucket's queue", n.minder().run)
+	}
 	if n.publisher != nil {
 		work.start("RabbitMQ", n.publisher.Run)
 	}
@@ -128,6 +132,8 @@ type node struct {
 	sealed     sealedLogs
 	shelf      *copies.Shelf
 	copier     *copies.Copier
+	bucket     *bucketRoad // nil without --blob-bucket
+	load       *load
 	runner     *workshop        // nil on a witness
 	publisher  *agent.Publisher // nil without RabbitMQ
 	broker     agent.Broker
@@ -156,12 +162,16 @@ func openNode(ctx context.Context, cfg nodeConfig, public net.Listener, log *slo
 		return nil, err
 	}
 	n := &node{cfg: cfg, log: log, apiAddr: apiAddr, replica: replica.New(), guard: &guard{}}
+	if n.bucket, err = openBucket(ctx, cfg, log.With("part", "bucket")); err != nil {
+		return nil, err
+	}
 	n.cluster, err = cluster.Open(cluster.Config{
 		DataDir: cfg.dataDir, Bind: cfg.clusterListen, Advertise: cfg.clusterAdvertise, Join: cfg.join, Token: cfg.token,
 		Role: cfg.role(), Offer: offer, HeartbeatTimeout: cfg.heartbeat, Guard: n.guard.listener,
+		SnapshotThreshold: cfg.snapshotEntries, SnapshotInterval: cfg.snapshotInterval,
 	}, n.replica, log.With("part", "cluster"))
 	if err != nil {
-		return nil, err
+		return nil, errors.Join(err, n.bucket.close())
 	}
 	return n, ctx.Err()
 }
@@ -172,7 +182,10 @@ func (n *node) join(ctx context.Context) error {
 		return err
 	}
 	id := n.cluster.Identity()
-	var err error
+	err := n.bucket.claim(ctx, id.ClusterID)
+	if err != nil {
+		return err
+	}
 	if n.auth, err = api.NewAuth(id.APISecret, time.Now); err != nil {
 		return err
 	}
@@ -185,12 +198,13 @@ func (n *node) join(ctx context.Context) error {
 // assemble makes the parts. It starts nothing.
 func (n *node) assemble(leave context.CancelFunc) error {
 	id := n.cluster.Identity()
-	n.proposer = proposer{replica.NewProposer(n.cluster, time.Now)}
+	n.proposer = proposer{replica.NewProposer(n.cluster, time.Now, oldest{n.cluster}.limit)}
 	n.dispatcher = sched.NewDispatcher(sched.Config{
 		States: n.replica, Proposer: n.proposer, Membership: membership{n.cluster}, Now: time.Now,
 		Log: n.log.With("part", "sched"), Suspect: n.cfg.suspect, Lost: n.cfg.lost,
 	})
 	n.nodes = newNodes(n.cluster)
+	n.load = &load{tell: n.cluster.UpdateLoad}
 	var err error
 	if n.link, err = link.NewServer(n.dispatcher, cluster.PeerID); err != nil {
 		return err
@@ -224,9 +238,10 @@ func (n *node) assemble(leave context.CancelFunc) error {
 // openBlobs opens the store of what jobs leave.
 func (n *node) openBlobs() (blobs, error) {
 	store, err := blob.Open(blob.Config{
-		Dir: filepath.Join(n.cfg.dataDir, "blobs"), Budget: n.cfg.blobBytes, Limit: maxBlob, Fetch: n.nodes.fetchBlob(api.BlobPath),
+		Dir: filepath.Join(n.cfg.dataDir, "blobs"), Budget: n.cfg.blobBytes, Limit: maxBlob,
+		Fetch: n.nodes.fetchBlob(api.BlobPath, fsm.BlobArchive, n.bucket),
 	}, n.log)
-	return blobs{Store: store, self: fsm.NodeID(n.cluster.Identity().NodeID), peers: ranked(n.cluster), at: api.BlobPath, nodes: n.nodes}, err
+	return blobs{Store: store, self: fsm.NodeID(n.cluster.Identity().NodeID), kind: fsm.BlobArchive, bucket: n.bucket, peers: ranked(n.cluster), at: api.BlobPath, nodes: n.nodes}, err
 }
 
 // maxBlob is the most bytes of one archive.
@@ -246,7 +261,7 @@ func (n *node) openWorkshop(id cluster.Identity) error {
 	}
 	if n.runner, err = newWorkshop(n.cfg, id, surroundings{
 		leader: stream, bundles: n.bundles, secrets: n.secrets, blobs: n.blobs, copies: n.copier, sealed: n.sealed, caches: cacheIndex{leaderDesk{leaders{n.cluster}, n.nodes}},
-		full: func(full bool) { n.cluster.UpdateLoad(cluster.Load{Full: full}) },
+		full: func(full bool) { n.load.change(func(l *cluster.Load) { l.Full = full }) },
 	}, log); err != nil {
 		return err
 	}
@@ -272,7 +287,7 @@ func (n *node) buildAPI(leave context.CancelFunc) error {
 		crash = crasher{n.cfg.dataDir}.crash
 	}
 	n.fresh = &freshness{cluster: n.cluster, replica: n.replica, leader: n.nodes.index}
-	v := view{Cluster: n.cluster, fresh: n.fresh, drain: n.drain, resume: n.resume, logs: n.copier.Settled, left: leave}
+	v := view{Cluster: n.cluster, fresh: n.fresh, drain: n.drain, resume: n.resume, logs: n.copier.Settled, left: leave, bucket: n.bucket}
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(api.NewCollector(n.replica, v), collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	var err error
@@ -306,8 +321,12 @@ func (n *node) lead(ctx context.Context) error {
 		tenure.start("dispatcher", n.dispatcher.Lead)
 		tenure.start("mender", n.mender().Run)
 		tenure.start("sinks", n.setSinks)
+		tenure.start("state version", n.raiseVersion)
 		if n.cfg.catchUp {
 			tenure.start("heads", n.headsWatcher().Run)
+		}
+		if n.bucket != nil {
+			tenure.start("bucket's sweeper", n.sweeper().Run)
 		}
 		if n.publisher != nil {
 			consumer, err := agent.NewConsumer(n.broker, n.proposer, n.overtaken, n.log.With("part", "agent"))
@@ -336,6 +355,29 @@ func (n *node) raiseEpoch(ctx context.Context) error {
 	}
 	_, err := n.proposer.Propose(ctx, fsm.Command{RaiseEpoch: &fsm.RaiseEpoch{Epoch: generation}})
 	return err
+}
+
+// raiseVersion has new things be done once all nodes can apply them: at once in a cluster
+// of this version, after an upgrade's last node in another.
+func (n *node) raiseVersion(ctx context.Context) error {
+	for {
+		_, changed := n.cluster.Watch()
+		version, _ := oldest{n.cluster}.limit()
+		if was := n.replica.State().Version(); was < version {
+			_, err := n.proposer.Propose(ctx, fsm.Command{RaiseVersion: &fsm.RaiseVersion{Version: version}})
+			switch {
+			case err == nil:
+				n.log.Info("all nodes can apply what is new", "state_version", version, "was", was)
+			case !errors.Is(err, fsm.ErrHeldBack): // an old node came in between
+				return err
+			}
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return nil
+		}
+	}
 }
 
 // setSinks brings the state up to whether events are wanted, and waits.
@@ -388,6 +430,9 @@ func (n *node) close() {
 		}
 	}
 	n.cluster.Close()
+	if err := n.bucket.close(); err != nil {
+		n.log.Warn("close the bucket", "error", err)
+	}
 }
 
 // announce says on standard output what a person needs next. The join token is good

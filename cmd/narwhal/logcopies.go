@@ -21,17 +21,22 @@ func (n *node) openCopies() error {
 	self := fsm.NodeID(n.cluster.Identity().NodeID)
 	sealed, err := blob.Open(blob.Config{
 		Dir: filepath.Join(n.cfg.dataDir, "logs"), Suffix: ".log.zst", Budget: n.cfg.keepBytes, Limit: maxSealed,
-		Fetch: n.nodes.fetchBlob(api.SealedPath),
+		Fetch: n.nodes.fetchBlob(api.SealedPath, fsm.BlobLog, n.bucket),
 	}, n.log)
 	if err != nil {
 		return err
 	}
-	n.sealed = sealedLogs{blobs{Store: sealed, self: self, peers: ranked(n.cluster), at: api.SealedPath, nodes: n.nodes}}
+	n.sealed = sealedLogs{blobs{Store: sealed, self: self, kind: fsm.BlobLog, bucket: n.bucket, peers: ranked(n.cluster), at: api.SealedPath, nodes: n.nodes}}
 	if n.shelf, err = copies.OpenShelf(filepath.Join(n.cfg.dataDir, "copies")); err != nil {
 		return err
 	}
+	var deposit func(context.Context, fsm.Blob) (fsm.NodeID, error)
+	if n.bucket != nil {
+		deposit = n.sealed.deposit
+	}
 	n.copier, err = copies.NewCopier(copies.Config{
-		Self: self, Peers: copyPeers{n.cluster, n.nodes, n.sealed}, Shelf: n.shelf, Sealed: sealed,
+		Bucket: deposit,
+		Self:   self, Peers: copyPeers{n.cluster, n.nodes, n.sealed}, Shelf: n.shelf, Sealed: sealed,
 		Register: sealDesk{leaderDesk{leaders{n.cluster}, n.nodes}}.register, Limit: n.cfg.logBytes, Alone: !n.cfg.copyLogs, Log: n.log.With("part", "copies"),
 	})
 	return err

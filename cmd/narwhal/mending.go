@@ -57,6 +57,9 @@ func (g giver) Give(ctx context.Context, kind fsm.BlobKind, digest string, to fs
 		return err
 	}
 	defer func() { _ = f.Close() }()
+	if to.IsBucket() {
+		return store.depositTo(ctx, to, digest, slowly{ctx, f, g.limit})
+	}
 	return store.send(ctx, to, digest, slowly{ctx, f, g.limit}, size)
 }
 
@@ -94,8 +97,13 @@ func (m menderMembers) Watch() (alive, left []fsm.NodeID, changed <-chan struct{
 // mender makes copies again that were lost; it is the leader's.
 func (n *node) mender() *mend.Mender {
 	log := n.log.With("part", "mend")
+	var bucket func() (fsm.NodeID, []fsm.NodeID)
+	if n.bucket != nil {
+		bucket = func() (fsm.NodeID, []fsm.NodeID) { return n.bucket.Holder(), n.bucket.uploaders(n.cluster) }
+	}
 	return mend.New(mend.Config{
-		State: n.replica.State, Members: menderMembers{n.cluster}, Ask: n.nodes.askToGive, Patience: n.cfg.repairAfter, Log: log,
+		Bucket: bucket,
+		State:  n.replica.State, Members: menderMembers{n.cluster}, Ask: n.nodes.askToGive, Patience: n.cfg.repairAfter, Log: log,
 		Propose: func(ctx context.Context, commands []fsm.Command) error {
 			_, err := n.proposer.ProposeAll(ctx, commands)
 			return err
@@ -185,17 +193,8 @@ func (s *scrubber) pass(ctx context.Context, kind fsm.BlobKind, store blobs) {
 
 // heal brings a blob from another holder.
 func (s *scrubber) heal(ctx context.Context, kind fsm.BlobKind, store blobs, digest string) error {
-	leader, ok := s.desk.leaders.Leader()
-	if !ok {
-		return errors.New("no node leads that knows who else has it")
-	}
-	body, err := s.desk.nodes.read(ctx, leader, api.HoldersPath(string(kind), digest), "holders")
+	b, err := s.desk.holders(ctx, kind, digest)
 	if err != nil {
-		return err
-	}
-	var b fsm.Blob
-	err = json.NewDecoder(body).Decode(&b)
-	if err := errors.Join(err, body.Close()); err != nil {
 		return err
 	}
 	b.Holders = slices.DeleteFunc(b.Holders, func(id fsm.NodeID) bool { return id == store.self })

@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/codepr/narwhal/agent"
+	"github.com/codepr/narwhal/bucket"
 	"github.com/codepr/narwhal/cluster"
 	"github.com/codepr/narwhal/link"
 	"github.com/codepr/narwhal/pipeline"
@@ -52,6 +53,8 @@ type nodeConfig struct {
 
 	heartbeat, suspect, lost time.Duration
 	grace                    time.Duration
+	snapshotEntries          uint64
+	snapshotInterval         time.Duration
 	logLimit, keepLogs       string
 	keepLogsFor              time.Duration
 	copyLogs                 bool
@@ -59,6 +62,9 @@ type nodeConfig struct {
 	repairAfter, scrubEvery  time.Duration
 	repairRate               string
 	keepFiles                string
+	bucket                   string // its URL; empty for none
+	sweepEvery               time.Duration
+	bucketCaches             string
 	diskHigh, diskLow        string
 	log                      logConfig
 
@@ -66,6 +72,7 @@ type nodeConfig struct {
 	logBytes, keepBytes int64              // of logLimit and keepLogs
 	blobBytes           int64              // of keepFiles
 	repairBytes         int64              // of repairRate, a second
+	cacheBytes          int64              // of bucketCaches
 	marks               runner.Marks       // of diskHigh and diskLow
 }
 
@@ -87,7 +94,7 @@ func nodeCommand() *cobra.Command {
 				return usage("%w", err)
 			}
 			err := runNode(cmd.Context(), cfg, cfg.log.logger(os.Stderr))
-			for _, settled := range []error{cluster.ErrForeign, cluster.ErrLeft, cluster.ErrSuperseded, cluster.ErrDamaged, cluster.ErrTwin} {
+			for _, settled := range []error{cluster.ErrForeign, cluster.ErrLeft, cluster.ErrSuperseded, cluster.ErrDamaged, cluster.ErrTwin, cluster.ErrProtocol} {
 				if errors.Is(err, settled) {
 					return exitError{code: exitForeign, err: err}
 				}
@@ -128,6 +135,8 @@ func (c *nodeConfig) flags(f *pflag.FlagSet) {
 	f.BoolVar(&c.forward, "forward", false, "carry writes to the leader instead of answering 307")
 	f.BoolVar(&c.allowDrill, "allow-drill", false, "take part in drills: whoever has the API token may then crash this node")
 	f.DurationVar(&c.heartbeat, "heartbeat", 500*time.Millisecond, "how long without the leader until another is elected")
+	f.Uint64Var(&c.snapshotEntries, "snapshot-entries", 8192, "how many log entries a voter takes a snapshot of its state after")
+	f.DurationVar(&c.snapshotInterval, "snapshot-interval", 30*time.Second, "how often a voter looks whether a snapshot is due")
 	f.DurationVar(&c.suspect, "suspect-after", link.DefaultSuspect, "how long a node may be silent until it gets no new jobs")
 	f.DurationVar(&c.lost, "lost-after", link.DefaultLost, "how long a node may be silent until its jobs run elsewhere")
 	f.DurationVar(&c.grace, "stop-grace", 10*time.Second, "how long a step has after TERM until KILL")
@@ -139,6 +148,9 @@ func (c *nodeConfig) flags(f *pflag.FlagSet) {
 	f.DurationVar(&c.repairAfter, "repair-after", 10*time.Minute, "how long a node may be away before second copies of what it holds are made on others")
 	f.StringVar(&c.repairRate, "repair-rate", "16Mi", "the `size` that this node sends in a second, at most, to make copies again")
 	f.DurationVar(&c.scrubEvery, "scrub-every", 24*time.Hour, "how often this node compares what it keeps for others with its checksums")
+	f.StringVar(&c.bucket, "blob-bucket", "", "the `URL` of a bucket for sealed logs, artifacts and caches: s3://, gs://, azblob:// or file://; the same on all nodes (default: they stay on nodes)")
+	f.StringVar(&c.bucketCaches, "bucket-caches", "100Gi", "the `size` of caches in the bucket, above which the least recently used go")
+	f.DurationVar(&c.sweepEvery, "sweep-every", time.Hour, "how often the leader removes from the bucket what nobody needs any more")
 	f.StringVar(&c.diskHigh, "disk-high", "85%", "how much of the disk may be in use, as a `share` or as a size that stays free, until what was least recently used goes: images, mirrors, caches, old logs")
 	f.StringVar(&c.diskLow, "disk-low", "75%", "how much of the disk may be in use when enough has gone, as a `share` or a size; a node that finds nothing to remove takes no jobs")
 	c.log.flags(f)
@@ -161,8 +173,22 @@ func (c *nodeConfig) complete() error {
 	if c.heartbeat < 50*time.Millisecond {
 		return fmt.Errorf("--heartbeat %s: want 50ms or more; a busy machine elects all the time below", c.heartbeat)
 	}
+	if c.snapshotEntries == 0 {
+		return errors.New("--snapshot-entries 0: want 1 or more; few cost much where the state is large")
+	}
+	if c.snapshotInterval < time.Second {
+		return fmt.Errorf("--snapshot-interval %s: want 1s or more", c.snapshotInterval)
+	}
 	if c.warm < 0 || c.warm > 4 {
 		return fmt.Errorf("--warm %d: want 0 to 4", c.warm)
+	}
+	if c.sweepEvery <= 0 {
+		return fmt.Errorf("--sweep-every %s: want more than 0", c.sweepEvery)
+	}
+	if c.bucket != "" {
+		if err := bucket.Validate(c.bucket); err != nil {
+			return fmt.Errorf("--blob-bucket: %w", err)
+		}
 	}
 	if c.grace <= 0 {
 		return fmt.Errorf("--stop-grace %s: want more than 0", c.grace)
@@ -224,6 +250,7 @@ func (c *nodeConfig) sizes() error {
 		{"--keep-files", c.keepFiles, &c.blobBytes, pipeline.ParseSize},
 		{"--keep-logs", c.keepLogs, &c.keepBytes, pipeline.ParseSize},
 		{"--repair-rate", c.repairRate, &c.repairBytes, pipeline.ParseSize},
+		{"--bucket-caches", c.bucketCaches, &c.cacheBytes, pipeline.ParseSize},
 	} {
 		if given.text == "" {
 			continue // for the default

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -19,10 +20,19 @@ func nodesCommand() *cobra.Command {
 			return err
 		}
 		return r.print(nodes, func(w io.Writer) {
-			row(w, "NODE", "ID", "STATE", "ROLE", "JOBS", "CPU", "MEMORY", "EXECUTOR", "VERSION", "ADDRESS")
+			columns := []any{"NODE", "ID", "STATE", "ROLE", "JOBS", "CPU", "MEMORY", "EXECUTOR", "VERSION", "ADDRESS"}
+			buckets := slices.ContainsFunc(nodes, func(n api.Node) bool { return n.Bucket != nil })
+			if buckets {
+				columns = append(columns, "BUCKET")
+			}
+			row(w, columns...)
 			for _, n := range nodes {
 				cpu, memory := offer(n)
-				row(w, n.Name, n.ID, nodeState(n), role(n), n.Jobs, cpu, memory, n.Executor, n.Version, n.APIAddr)
+				columns = []any{n.Name, n.ID, nodeState(n), role(n), n.Jobs, cpu, memory, n.Executor, n.Version, n.APIAddr}
+				if buckets {
+					columns = append(columns, bucketState(n.Bucket))
+				}
+				row(w, columns...)
 			}
 		})
 	}))
@@ -38,6 +48,18 @@ func nodeState(n api.Node) string {
 		return "disk full"
 	}
 	return "alive"
+}
+
+func bucketState(b *api.NodeBucket) string {
+	switch {
+	case b == nil:
+		return "none"
+	case b.Down:
+		return fmt.Sprintf("%s (down, %d blobs wait)", b.ID, b.Waiting)
+	case b.Waiting > 0:
+		return fmt.Sprintf("%s (%d blobs wait)", b.ID, b.Waiting)
+	}
+	return b.ID
 }
 
 func role(n api.Node) string {

@@ -25,7 +25,7 @@ type solo struct {
 
 func newSolo(log *slog.Logger) *solo {
 	s := &solo{replica: replica.New()}
-	s.proposer = replica.NewProposer(&memoryLog{replica: s.replica}, time.Now)
+	s.proposer = replica.NewProposer(&memoryLog{replica: s.replica}, time.Now, nil)
 	s.dispatcher = sched.NewDispatcher(sched.Config{
 		States: s.replica, Proposer: s.proposer, Membership: nobodyLeaves{}, Now: time.Now, Log: log,
 	})

@@ -206,7 +206,7 @@ func (c *nodeConfig) offer(apiAddr string) (cluster.Offer, error) {
 		return cluster.Offer{}, err
 	}
 	return cluster.Offer{
-		Name: c.name, APIAddr: apiAddr, Version: version, CPU: r.CPU, Memory: r.Memory, Disk: r.Disk,
+		Name: c.name, APIAddr: apiAddr, Version: version, Protocol: protocol, Oldest: oldestProtocol, State: fsm.StateVersion, CPU: r.CPU, Memory: r.Memory, Disk: r.Disk,
 		OS: runtime.GOOS, Arch: runtime.GOARCH, Zone: labels["zone"], Labels: labels,
 	}, nil
 }

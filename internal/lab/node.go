@@ -1,6 +1,7 @@
 package lab
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -29,6 +30,9 @@ type Node struct {
 	API   string     // URL
 	Token string     // of the API
 	Args  []string   // flags of this node alone
+
+	// Binary is the narwhal that it runs from its next start on; that of all where empty.
+	Binary string
 
 	lab     *Lab
 	space   space // its namespace; zero on loopback
@@ -98,7 +102,7 @@ func (n *Node) Launch() error {
 		return err
 	}
 	defer func() { _ = log.Close() }()
-	argv := slices.Concat([]string{n.lab.opts.Binary}, args, n.lab.opts.Args, n.Args)
+	argv := slices.Concat([]string{cmp.Or(n.Binary, n.lab.opts.Binary)}, args, n.lab.opts.Args, n.Args)
 	if n.space.name != "" {
 		argv = n.space.within(argv...)
 	}

@@ -46,6 +46,7 @@ var benches = map[string]benchmark{
 	"chaos":      {run: rage},
 	"checkout":   {run: checkouts},
 	"cache":      {run: caches},
+	"snapshot":   {run: snapshots},
 }
 
 func main() {

@@ -40,8 +40,8 @@ type DockerConfig struct {
 	ServicePool netip.Prefix
 	// PullPolicy is PullIfNotPresent where it is empty.
 	PullPolicy PullPolicy
-	// SecretDir is a folder in memory for secrets on their way into a container:
-	// /run or /dev/shm where it is empty.
+	// SecretDir is a folder in memory where versions of narwhal before this one left
+	// secrets: /run or /dev/shm where it is empty. It is only tidied.
 	SecretDir string
 
 	// Warm is how many containers are made ahead for an image that is in use; 0 is
@@ -123,7 +123,7 @@ func openDocker(cfg DockerConfig, log *slog.Logger) (*Docker, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &Docker{cfg: cfg, log: log, api: api, store: store, intents: intents, secrets: secretDir{cfg.SecretDir, cfg.Node, new(sync.Mutex)}, cgroups: detectCgroups(), warm: newWarmPool(cfg)}
+	d := &Docker{cfg: cfg, log: log, api: api, store: store, intents: intents, secrets: secretDir{cfg.SecretDir, cfg.Node}, cgroups: detectCgroups(), warm: newWarmPool(cfg)}
 	d.nets.pool, d.nets.known = newPool(cfg.ServicePool, string(cfg.Node)), make(map[string]netip.Prefix)
 	d.engine = d.rememberEngine()
 	return d, nil
@@ -160,6 +160,9 @@ func (d *Docker) Start(ctx context.Context, t Task) (Run, error) {
 	if err := t.check(); err != nil {
 		return nil, err
 	}
+	if failed := secretsFit(t); failed != nil {
+		return ended{*failed}, nil
+	}
 	defer d.warm.starting()()
 	hold := d.store.hold()
 	defer hold.release()
@@ -194,9 +197,6 @@ func (d *Docker) assemble(ctx context.Context, t Task, images map[string]picture
 	s := &setting{t: t, engine: engine, images: images}
 	if r, err := d.takeOver(ctx, s); r != nil || err != nil {
 		return r, err
-	}
-	if err := d.secrets.write(t); err != nil {
-		return nil, err
 	}
 	id, err := d.build(ctx, s)
 	if err == nil {
@@ -239,6 +239,9 @@ func (d *Docker) begin(ctx context.Context, t Task, id string) (Run, error) {
 		if err != nil {
 			err = &startError{err}
 		}
+	}
+	if err == nil && len(t.Secrets) > 0 {
+		err = d.hand(ctx, t, id)
 	}
 	if err != nil {
 		return d.notStarted(ctx, t, err)

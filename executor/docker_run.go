@@ -19,6 +19,7 @@ import (
 )
 
 const (
+	beginEvery = 5 * time.Millisecond
 	firstRetry = 100 * time.Millisecond
 	lastRetry  = 5 * time.Second
 )

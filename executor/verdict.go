@@ -33,6 +33,8 @@ func (d *Docker) verdict(t Task, records []supervise.Record, state *container.St
 		// The supervisor's word stands.
 	case told:
 		o = lost(o, "its container was stopped from outside of narwhal")
+	case asked && state == nil && len(records) == 1:
+		o.Status, o.Cause, o.Message = fsm.Canceled, fsm.CauseCanceled, "canceled before it began"
 	case asked:
 		o.Status, o.Cause, o.Message = fsm.Canceled, fsm.CauseCanceled, "canceled; it had to be killed"
 	case state == nil:

@@ -57,7 +57,7 @@ type Task struct {
 	// are found that left their session. None are looked for where it is empty.
 	Marks []string `json:"marks,omitempty"`
 	// SecretValues are those that steps name, by name. They never travel with the
-	// rest: Main has them from SecretsFile.
+	// rest: Await is told them by Begin.
 	SecretValues map[string]string `json:"-"`
 	// Job names the job in messages, as commands take it.
 	Job string `json:"job,omitempty"`
@@ -133,7 +133,7 @@ const (
 	SpecFile    = "spec.json"
 	LogFile     = "log"
 	JournalFile = "journal"
-	SecretsFile = "secrets" // a JSON object of name and value; emptied before any step runs
+	SecretsFile = "secrets" // of earlier versions: a JSON object of name and value; emptied before any step runs
 	InDir       = "in"      // archives to restore
 	OutDir      = "out"     // archives that were made; those that are there are whole
 	SocketsDir  = "sock"    // the usual SocketDir

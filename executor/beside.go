@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/codepr/narwhal/pipeline"
+	"github.com/codepr/narwhal/supervise"
 )
 
 // satellites gives, by image, the names of the containers for steps that have an
@@ -38,7 +39,7 @@ func (d *Docker) beside(t Task) []part {
 			config: container.Config{
 				Entrypoint: []string{binaryIn, "supervise", "--satellite", named[image], superviseIn},
 				WorkingDir: workspaceIn,
-				StopSignal: "SIGTERM",
+				StopSignal: supervise.StopSignalName,
 			}})
 	}
 	return parts

@@ -106,7 +106,7 @@ func (d *Docker) job(t Task) part {
 	return part{role: roleJob, image: t.Work.Spec.Image, mounts: d.mounts(t, true), config: container.Config{
 		Entrypoint: entry,
 		WorkingDir: workspaceIn,
-		StopSignal: "SIGTERM",
+		StopSignal: supervise.StopSignalName,
 	}}
 }
 

@@ -170,7 +170,11 @@ func (r *dockerRun) watchOnce(ctx context.Context, heard <-chan events.Message, 
 // begun reports whether a step has.
 func begun(records []supervise.Record) bool {
 	return slices.ContainsFunc(records, func(r supervise.Record) bool {
-		return r.Kind != supervise.RecordBegun && r.Kind != supervise.RecordStop && r.Kind != supervise.RecordEnd
+		switch r.Kind {
+		case supervise.RecordBegun, supervise.RecordStop, supervise.RecordTold, supervise.RecordEnd:
+			return false
+		}
+		return true
 	})
 }
 

@@ -27,7 +27,8 @@ const (
 	RecordWait    RecordKind = "wait"    // a step waits for a person
 	RecordGo      RecordKind = "go"      // a person has decided on it
 	RecordStep    RecordKind = "step"    // a step ended
-	RecordStop    RecordKind = "stop"    // somebody asked for the job's end
+	RecordStop    RecordKind = "stop"    // narwhal asked for the job's end
+	RecordTold    RecordKind = "told"    // the supervisor was told to end the job, whoever that did
 	RecordSaved   RecordKind = "saved"   // an archive is whole
 	RecordEnd     RecordKind = "end"     // the job ended; the last one counts
 )
@@ -143,7 +144,7 @@ func Has(records []Record, kind RecordKind) bool {
 // sound brings a record within bounds, and reports whether it makes sense.
 func (r *Record) sound() bool {
 	switch r.Kind {
-	case RecordBegun, RecordStart, RecordProcess, RecordStop, RecordWait, RecordGo:
+	case RecordBegun, RecordStart, RecordProcess, RecordStop, RecordTold, RecordWait, RecordGo:
 		return true
 	case RecordStep:
 		return r.Result != nil && soundStep(r.Result)

@@ -66,13 +66,25 @@ func supervise(ctx context.Context, task Task, p parent, below []string, logPath
 	ctx, r.stopper = newStopper(ctx)
 	defer r.stopper.close()
 	r.site.now = r.stopper.now
-	end := r.whole(ctx)
+	end := r.whole(r.noting(ctx))
 	if err := log.Close(); err != nil && passed(end) {
 		end = broken("its log could not be kept: %v", err)
 	}
 	o = r.outcome(end)
 	o.LogBytes = log.Size()
 	return o, journal.Append(Record{Kind: RecordEnd, Outcome: &o})
+}
+
+// noting has the journal tell when ctx is ended, by whoever that is.
+func (r *run) noting(ctx context.Context) context.Context {
+	r.lingering.Go(func() {
+		select {
+		case <-ctx.Done():
+			_ = r.journal.Append(Record{Kind: RecordTold}) // for whom it matters, the end says no less
+		case <-r.over:
+		}
+	})
+	return ctx
 }
 
 func newRun(task *Task, p parent, log *joblog.Writer, journal *Journal) *run {

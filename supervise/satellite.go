@@ -19,7 +19,7 @@ func satelliteSocket(name string) string { return name + ".sock" }
 // run: it takes orders from the job's own first process at the socket NAME.sock in
 // the SocketsDir of dir, which all of the job's containers share. environ is what
 // the image and the engine gave. It returns the exit code when all who came have
-// left, or on TERM.
+// left, or on StopSignal.
 func Satellite(ctx context.Context, name, dir string, environ []string) int {
 	ctx, stop := untilTold(ctx)
 	defer stop()

@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -381,7 +380,7 @@ func TestMainRunsTheSpec(t *testing.T) {
 		t.Fatal(err)
 	}
 	j.until(t.Context(), "up")
-	if err := child.Process.Signal(syscall.SIGTERM); err != nil {
+	if err := child.Process.Signal(supervise.StopSignal); err != nil {
 		t.Fatal(err)
 	}
 	if err := child.Wait(); child.ProcessState.ExitCode() != 9 {
@@ -397,7 +396,7 @@ func TestMainRunsTheSpec(t *testing.T) {
 // TestSignalsOfTheStepsEndNothing: a step may signal the job's first process, as the
 // same user. Its own processes get signals as ever.
 func TestSignalsOfTheStepsEndNothing(t *testing.T) {
-	j := newJob(t, "for s in HUP INT QUIT USR1 USR2 ALRM ABRT PIPE SEGV BUS TRAP SYS XCPU IO; do kill -$s $PPID; done; echo on",
+	j := newJob(t, "for s in HUP INT QUIT TERM USR1 USR2 ALRM ABRT PIPE SEGV BUS TRAP SYS XCPU IO; do kill -$s $PPID; done; echo on",
 		"trap 'echo hung up' HUP; kill -HUP $$; sh -c 'kill -INT $$' || echo interrupted")
 	code, said := j.main(nil)
 	o, ok := supervise.Outcome(j.records())

@@ -194,7 +194,8 @@ var ends = []fsm.Cause{"", fsm.CauseFailure, fsm.CauseTimeout, fsm.CauseOOM, fsm
 func soundStep(s *fsm.StepResult) bool {
 	s.Name = clip(s.Name)
 	s.PeakMemory, s.CPUTime, s.Tries = max(s.PeakMemory, 0), max(s.CPUTime, 0), max(s.Tries, 0)
-	return s.Status == fsm.Skipped && s.Cause == "" || soundEnd(s.Status, s.Cause)
+	noImage := s.Status == fsm.Errored && s.Cause == fsm.CauseImagePull // a job of which that is said has no journal
+	return s.Status == fsm.Skipped && s.Cause == "" || noImage || soundEnd(s.Status, s.Cause)
 }
 
 func clip(text string) string {

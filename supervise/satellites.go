@@ -45,7 +45,7 @@ func (s *satellites) connect(ctx context.Context) error {
 	defer cancel()
 	for i := range s.r.task.Steps {
 		step := &s.r.task.Steps[i]
-		if step.Satellite == "" {
+		if step.Satellite == "" || step.Missing != nil {
 			continue
 		}
 		conn, err := s.dial(ctx, step)

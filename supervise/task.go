@@ -22,6 +22,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/codepr/narwhal/fsm"
 	"github.com/codepr/narwhal/pipeline"
 )
 
@@ -102,6 +103,8 @@ type Step struct {
 	Lock   string `json:"lock,omitempty"`
 	// Skip says why the step is left out; empty where it isn't.
 	Skip string `json:"skip,omitempty"`
+	// Missing is why the step can't be run at all, when its turn comes; nil where it can.
+	Missing *Missing `json:"missing,omitempty"`
 	// Retry may name failure, timeout and oom; nil is never.
 	Retry *pipeline.Retry `json:"retry,omitempty"`
 	// AllowFailure lets what comes after it go on as if it had passed.
@@ -112,6 +115,12 @@ type Step struct {
 	Satellite string `json:"satellite,omitempty"`
 	// Where names the satellite's container in messages; the task's where it is empty.
 	Where string `json:"where,omitempty"`
+}
+
+// Missing says that a step's container is not there.
+type Missing struct {
+	Cause   fsm.Cause `json:"cause,omitempty"` // image_pull or config
+	Message string    `json:"message"`
 }
 
 // Service runs beside the job.

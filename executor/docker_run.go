@@ -81,6 +81,9 @@ func (r *dockerRun) conclude(ctx context.Context) (o fsm.Outcome, err error) {
 			return o, err
 		}
 	}
+	if err := supervise.BoundJournal(r.t.journal()); err != nil { // which keeps no job from its end
+		r.d.log.Warn("leave a journal that is longer than its limit", "attempt", r.t.Ref.String(), "error", err)
+	}
 	return o, r.clear(ctx)
 }
 

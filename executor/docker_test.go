@@ -554,3 +554,21 @@ func TestHostileJournal(t *testing.T) {
 		t.Error("a job brought a plan")
 	}
 }
+
+// TestJobFillsItsJournal: its end is recorded all the same, and the file doesn't stay.
+func TestJobFillsItsJournal(t *testing.T) {
+	k := newDocker(t)
+	task := k.task(t, `yes '{"kind":"process","step":0,"pid":7}' | head -c 20000000 >> /narwhal/job/journal; printf torn >> /narwhal/job/journal; exit 3`)
+	expect(t, k.run(t, task), fsm.Failed, fsm.CauseFailure, "exit code 3")
+	if info, err := os.Stat(filepath.Join(task.Dir, supervise.JournalFile)); err != nil || info.Size() > 1<<20 {
+		t.Errorf("it has %d bytes, %v", info.Size(), err)
+	}
+	again, err := k.ex.Adopt(t.Context(), task)
+	if err != nil {
+		t.Fatal(err)
+	}
+	expect(t, wait(t, again), fsm.Failed, fsm.CauseFailure, "exit code 3")
+
+	task = k.task(t, `yes 'no record' | head -c 8000000 > junk; setsid sh -c 'while :; do cat junk >> /narwhal/job/journal; done' > /dev/null 2>&1 & sleep 0.3`)
+	expect(t, k.run(t, task), fsm.Passed, "", "")
+}

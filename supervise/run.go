@@ -67,6 +67,9 @@ func supervise(ctx context.Context, task Task, p parent, below []string, logPath
 	defer r.stopper.close()
 	r.site.now = r.stopper.now
 	end := r.whole(r.noting(ctx))
+	if os.Getpid() == 1 {
+		killOthers() // who still runs could write to the journal after its end
+	}
 	if err := log.Close(); err != nil && passed(end) {
 		end = broken("its log could not be kept: %v", err)
 	}

@@ -99,7 +99,7 @@ func newRun(task *Task, p parent, log *joblog.Writer, journal *Journal) *run {
 		task: task, log: log, journal: journal, mask: mask.New(values), since: time.Now().UTC(),
 		over: make(chan struct{}), results: make([]fsm.StepResult, len(task.Steps)), running: make(map[int]RunningStep),
 	}
-	r.site = &site{task: task, parent: p, say: log.Printf, started: r.started, installs: newInstalls()}
+	r.site = &site{task: task, parent: p, say: log.Printf, started: r.started, installs: newInstalls(), crowd: newCrowd()}
 	return r
 }
 

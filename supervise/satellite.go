@@ -41,7 +41,7 @@ func serveSatellite(ctx context.Context, name, dir string, environ []string) err
 	var reaping sync.WaitGroup // never waited for: it ends with this process
 	r := newReaper()
 	reaping.Go(r.run)
-	o := &outpost{parent: r, environ: environ, installs: newInstalls(), empty: make(chan struct{})}
+	o := &outpost{parent: r, environ: environ, installs: newInstalls(), crowd: newCrowd(), empty: make(chan struct{})}
 	var accepting, visits sync.WaitGroup
 	accepting.Go(func() {
 		for {
@@ -71,6 +71,7 @@ type outpost struct {
 	parent   parent
 	environ  []string
 	installs chan bool
+	crowd    *crowd
 
 	mu    sync.Mutex
 	count int           // who is here
@@ -184,7 +185,7 @@ func (v *visit) copyOn(ctx context.Context, out *output) {
 
 func (o *outpost) site(v *visit, g *given) *site {
 	return &site{
-		task: &g.Task, parent: o.parent, env: overlay(o.environ, g.Task.Env), now: g.now, installs: o.installs,
+		task: &g.Task, parent: o.parent, env: overlay(o.environ, g.Task.Env), now: g.now, installs: o.installs, crowd: o.crowd,
 		say:     func(f string, args ...any) { _ = v.wire.send(frameSay, fmt.Appendf(nil, f, args...)) },
 		started: func(_, pid int) { _ = v.wire.tell(framePid, pid) },
 	}

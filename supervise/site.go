@@ -22,6 +22,7 @@ type site struct {
 	// installs holds one value: whether the installer's lists are fresh. Who has
 	// taken it installs; two at a time would be in each other's way.
 	installs chan bool
+	crowd    *crowd // of all sites in the container
 
 	mu       sync.Mutex
 	sessions []int // led by processes that have ended, but left others behind

@@ -51,6 +51,7 @@ type Task struct {
 	// MemoryLimit is in words, such as "256 MiB": of a container, whose steps may be
 	// killed for going beyond it.
 	MemoryLimit string `json:"memory_limit,omitempty"`
+	MemoryBytes int64  `json:"memory_bytes,omitempty"` // the same as a number
 	// Memory tells what is said of the container's own group where the job has
 	// another: its peak in bytes, and how many processes were killed. It may be nil.
 	Memory func() (peak int64, kills int) `json:"-"`

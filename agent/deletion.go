@@ -48,7 +48,7 @@ func forget(ctx context.Context, p Proposer, old Overtaken, d Deletion) (dropped
 	if old(d) {
 		return false, nil
 	}
-	drop := &fsm.DropSchedules{Repo: d.Repo, Branch: d.Branch, By: fsm.ByWebhook}
+	drop := &fsm.DropSchedules{Repo: d.Repo, Branch: d.Branch, By: fsm.ByWebhook, Pending: true}
 	result, err := p.Propose(ctx, fsm.Command{At: time.Now().UTC(), DropSchedules: drop})
 	if err == nil {
 		err = result.Err

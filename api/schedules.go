@@ -43,7 +43,7 @@ func (s *Server) removeSchedules(ctx context.Context, in *struct {
 ) (*empty, error) {
 	for line := range stateOf(ctx).Schedules() {
 		if line.Repo == in.Repo && line.Branch == in.Branch {
-			return s.change(ctx, fsm.Command{DropSchedules: &fsm.DropSchedules{Repo: in.Repo, Branch: in.Branch, By: byAPI}})
+			return s.change(ctx, fsm.Command{DropSchedules: &fsm.DropSchedules{Repo: in.Repo, Branch: in.Branch, By: byAPI, Pending: true}})
 		}
 	}
 	return nil, problem(http.StatusNotFound, CodeNotFound, "branch %.100q of %.100q has no schedules: `narwhal schedules` lists what there is", in.Branch, in.Repo)

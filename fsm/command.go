@@ -224,6 +224,9 @@ type DropSchedules struct {
 	Repo   string `json:"repo"`
 	Branch string `json:"branch"`
 	By     string `json:"by"`
+	// Pending has the branch's commits that are known and not yet planned bring none
+	// either. Versions before it proposed none without.
+	Pending bool `json:"pending,omitempty"`
 }
 
 // SeeHeads notes what a look at a remote has shown. Each head counts only where the state

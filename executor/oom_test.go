@@ -64,6 +64,9 @@ func TestOneOfTwoStepsIsOutOfMemory(t *testing.T) {
 				"left running": {"(" + greedy + " || true; touch killed) > /dev/null 2>&1 &", untilKilled + "exit 3", false, [2]fsm.Cause{"", fsm.CauseFailure},
 					"step s1: exit code 3; meanwhile a process of the job was killed for going beyond the memory limit of 64 MiB, and whether it was this step's can't be told"},
 			} {
+				if what == "beside, by a tool" && name == "process" {
+					continue // a process starts with the peak of who forked it, which may be more than all of the job's
+				}
 				task := k.task(t, c.first, c.second)
 				task.Work.Spec.Resources.Memory = 64 << 20
 				task.Work.Spec.Steps[1].Parallel = c.parallel

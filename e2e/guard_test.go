@@ -97,6 +97,28 @@ jobs:
 	}
 }
 
+// TestContainersAsTheOperatorSays: where they have their addresses from, how many
+// processes they have, and that no image is pulled.
+func TestContainersAsTheOperatorSays(t *testing.T) {
+	t.Parallel()
+	l, _ := dockerCluster(t, lab.Options{Nodes: 1, Args: []string{"--pull", "never", "--job-networks", "10.177.0.0/20", "--job-processes", "99"}})
+	c := anyNode(t, l)
+	const knows = "hostname -i | grep -o '^10[.]177[.]'; cat /sys/fs/cgroup/pids.max 2>/dev/null || cat /sys/fs/cgroup/pids/pids.max"
+	b := build(t, c, inBusybox+`
+jobs:
+  plain: {steps: [{command: "`+knows+`"}]}
+  beside: {services: [{name: db, image: `+busyboxImage+`, command: [sleep, "600"]}], steps: [{command: "`+knows+`"}]}
+  pulls: {image: "127.0.0.1:1/no/such:image", retry: {max: 0, when: [image_pull]}, allow_failure: true, steps: [{command: echo never}]}
+`)
+	wantStatus(t, b, fsm.Passed)
+	for _, name := range []string{"plain", "beside"} {
+		says(t, c, job(t, b, name).ID, "10.177.", "99")
+	}
+	if j := job(t, b, "pulls"); j.Cause != fsm.CauseImagePull || !strings.Contains(j.Reason, "the node's policy is to pull none") {
+		t.Errorf("pulls: %s", outline(b))
+	}
+}
+
 // bridge is the machine's address on the engine's own network.
 func bridge(t *testing.T, e engine) string {
 	t.Helper()

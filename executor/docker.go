@@ -1,6 +1,7 @@
 package executor
 
 import (
+	"cmp"
 	"context"
 	"debug/elf"
 	"errors"
@@ -92,20 +93,14 @@ func NewDocker(cfg DockerConfig, log *slog.Logger) (*Docker, error) {
 		cfg.Grace = supervise.DefaultGrace
 	}
 	if cfg.Pids == 0 {
-		cfg.Pids = defaultPids
+		cfg.Pids = DefaultPids
 	}
 	if !cfg.ServicePool.IsValid() {
 		cfg.ServicePool = DefaultPool
 	}
-	if p := cfg.ServicePool; !p.Addr().Is4() || p.Bits() > minPool || p.Bits() < 8 {
-		return nil, fmt.Errorf("docker executor: the pool of addresses %s is not an IPv4 prefix from /8 to /%d", p, minPool)
-	}
-	switch cfg.PullPolicy {
-	case "":
-		cfg.PullPolicy = PullIfNotPresent
-	case PullIfNotPresent, PullAlways, PullNever:
-	default:
-		return nil, fmt.Errorf("docker executor: there is no pull policy %q", cfg.PullPolicy)
+	cfg.PullPolicy = cmp.Or(cfg.PullPolicy, PullIfNotPresent)
+	if err := errors.Join(CheckPool(cfg.ServicePool), cfg.PullPolicy.Validate()); err != nil {
+		return nil, fmt.Errorf("docker executor: %w", err)
 	}
 	return openDocker(cfg, log)
 }

@@ -28,6 +28,15 @@ const (
 	PullNever        PullPolicy = "never"
 )
 
+// Validate refuses what is no policy.
+func (p PullPolicy) Validate() error {
+	switch p {
+	case PullIfNotPresent, PullAlways, PullNever:
+		return nil
+	}
+	return fmt.Errorf("there is no pull policy %q: want %s, %s or %s", string(p), PullIfNotPresent, PullAlways, PullNever)
+}
+
 // Credentials are for a registry.
 type Credentials struct{ Username, Password string }
 

@@ -68,7 +68,7 @@ func NewProcess(cfg ProcessConfig, log *slog.Logger) *Process {
 		cfg.Grace = supervise.DefaultGrace
 	}
 	if cfg.Pids == 0 {
-		cfg.Pids = defaultPids
+		cfg.Pids = DefaultPids
 	}
 	p := &Process{cfg: cfg, log: log, cgroups: detectCgroups(), runs: make(map[fsm.AttemptRef]*processRun)}
 	log.Warn("jobs run as processes of this machine: there is no isolation", "limits", p.Limits())

@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/codepr/narwhal/executor"
 	"github.com/codepr/narwhal/fsm"
 	"github.com/codepr/narwhal/pipeline"
 )
@@ -23,6 +24,7 @@ type runOptions struct {
 	approve     []string // manual jobs and steps, by name
 	executor    string
 	image       string // where the file names none
+	pull        string // the policy
 	artifacts   string // folder to unpack artifacts into; empty for none
 	color       string // auto, always or never
 	verbose     bool
@@ -49,6 +51,7 @@ func runCommand() *cobra.Command {
 	f.StringArrayVar(&o.approve, "approve", nil, "let the job or step with this `name` go on, that waits for a person; may be given more than once")
 	f.StringVar(&o.executor, "executor", "docker", "how steps run: `docker`, or process, which isolates nothing")
 	f.StringVar(&o.image, "default-image", "ubuntu", "the `image` of jobs that name none")
+	f.StringVar(&o.pull, "pull", string(executor.PullIfNotPresent), "when an image is asked for at its registry: `if-not-present`, always or never")
 	f.StringVar(&o.artifacts, "artifacts", "", "unpack what jobs leave into this `folder`, one below it for each job")
 	f.StringVar(&o.color, "color", "auto", "colour the output: `auto` (at a terminal, unless NO_COLOR is set), always or never")
 	f.BoolVarP(&o.verbose, "verbose", "v", false, "say what narwhal itself does")
@@ -111,6 +114,9 @@ func (o *runOptions) readInputs() (map[string]string, error) {
 	}
 	if o.executor != "docker" && o.executor != "process" {
 		return nil, usage("--executor %q: want docker or process", o.executor)
+	}
+	if err := executor.PullPolicy(o.pull).Validate(); err != nil {
+		return nil, usage("--pull %q: %w", o.pull, err)
 	}
 	return inputs, nil
 }

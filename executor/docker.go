@@ -223,7 +223,7 @@ func (d *Docker) build(ctx context.Context, s *setting) (id string, err error) {
 func (d *Docker) begin(ctx context.Context, t Task, id string) (Run, error) {
 	failed, err := d.awaitServices(ctx, t)
 	if failed != nil {
-		d.showServices(ctx, t)
+		d.showServices(ctx, t, t.Work.Spec.Services)
 		if err := d.discard(ctx, t); err != nil {
 			return nil, err
 		}

@@ -75,9 +75,14 @@ func (d *Docker) besideVerdict(ctx context.Context, t Task, records []supervise.
 		case o.Status == fsm.Errored && o.Cause == "" && len(t.Work.Spec.Services) > 0:
 			o.Cause = fsm.CauseFailure // so that who wants may have it tried again
 		}
-		d.showServices(ctx, t)
+		d.showServices(ctx, t, t.Work.Spec.Services)
 		return o, nil
 	}
+	more, err := d.endedServices(ctx, t)
+	if err != nil {
+		return o, err
+	}
+	o.Message += more
 	args := d.of(t.Ref)
 	args.Add("label", labelRole+"="+roleSatellite)
 	found, err := d.api.ContainerList(ctx, container.ListOptions{All: true, Filters: args})

@@ -15,7 +15,7 @@ import (
 )
 
 // lateWord is how long after a container's end the engine's word of why may come.
-const lateWord = time.Second
+const lateWord = 500 * time.Millisecond
 
 // whoStopped corrects the outcome of a job whose supervisor was told to stop, though not
 // by narwhal: where it can't have been the engine either, it was the job itself, which
@@ -35,12 +35,13 @@ func (r *dockerRun) whoStopped(ctx context.Context, o fsm.Outcome, records []sup
 			since = record.At
 		}
 	}
-	for range 2 { // the engine tells of a signal after it has sent it
-		own, err := r.d.ownStop(ctx, r.id, since)
-		if err != nil || !own {
-			return o, err
-		}
-		sleep(ctx, lateWord/2)
+	known, sent, err := r.d.sentSignal(ctx, r.id, since)
+	if err != nil || !known || sent {
+		return o, err
+	}
+	sleep(ctx, lateWord) // the engine tells of a signal after it has sent it
+	if _, sent, err = r.d.sentSignal(ctx, r.id, since); err != nil || sent {
+		return o, err
 	}
 	o.Status, o.Cause = fsm.Failed, fsm.CauseFailure
 	o.ExitCode = max(o.ExitCode, 1)
@@ -48,24 +49,22 @@ func (r *dockerRun) whoStopped(ctx context.Context, o fsm.Outcome, records []sup
 	return o, nil
 }
 
-// ownStop reports whether the engine knows all that it has done since a time, and that
-// it sent the container no signal. It remembers some hundred events, and none from
+// sentSignal reports whether the engine knows all that it has done since a time, and
+// whether it sent the container a signal. It remembers some hundred events, and none from
 // before it was started.
-func (d *Docker) ownStop(ctx context.Context, id string, since time.Time) (bool, error) {
-	messages, errs := d.api.Events(ctx, events.ListOptions{Since: "1", Until: fmt.Sprint(time.Now().Add(time.Second).Unix())})
-	known := false
+func (d *Docker) sentSignal(ctx context.Context, id string, since time.Time) (known, sent bool, err error) {
+	now := time.Now()
+	messages, errs := d.api.Events(ctx, events.ListOptions{Since: "1", Until: fmt.Sprintf("%d.%09d", now.Unix(), now.Nanosecond())})
 	for {
 		select {
 		case m := <-messages:
 			known = known || time.Unix(0, m.TimeNano).Before(since)
-			if m.Type == events.ContainerEventType && m.Actor.ID == id && m.Action == events.ActionKill {
-				return false, nil
-			}
+			sent = sent || m.Type == events.ContainerEventType && m.Actor.ID == id && m.Action == events.ActionKill
 		case err := <-errs:
 			if err != nil && !errors.Is(err, io.EOF) {
-				return false, fmt.Errorf("ask the engine who stopped the container: %w", err)
+				return false, false, fmt.Errorf("ask the engine who stopped the container: %w", err)
 			}
-			return known, nil
+			return known, sent, nil
 		}
 	}
 }

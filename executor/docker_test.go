@@ -169,7 +169,7 @@ func TestImageWithoutShell(t *testing.T) {
 	k := newDocker(t)
 	task := k.task(t, "true")
 	task.Work.Spec.Image = name
-	expect(t, k.run(t, task), fsm.Errored, fsm.CauseConfig, "image "+name+" has no shell")
+	expect(t, k.run(t, task), fsm.Errored, fsm.CauseConfig, "image "+name+" has no sh in its PATH: a step needs a shell")
 }
 
 func TestImageWithAUserOfItsOwn(t *testing.T) {

@@ -46,7 +46,7 @@ func (s *site) try(ctx context.Context, i int, step *Step, secrets []string, out
 	argv := s.shell(step)
 	path := s.lookShell(argv[0], env)
 	if path == "" {
-		return misconfigured("%s has no shell: there is no %s in its PATH", s.task.where(), argv[0])
+		return misconfigured("%s has no %s in its PATH: %s", s.task.where(), argv[0], noShell(step))
 	}
 	used, end, ok := s.install(ctx, i, step, env, out)
 	if !ok {
@@ -72,6 +72,14 @@ func (s *site) shell(step *Step) []string {
 	default:
 		return []string{"sh", "-e", "-c"}
 	}
+}
+
+// noShell is what there is to do where a step's shell isn't there.
+func noShell(step *Step) string {
+	if step.Shell == pipeline.ShellBash {
+		return "use one that has, or leave out `shell: bash`"
+	}
+	return "a step needs a shell: use an image that has one"
 }
 
 func (s *site) lookShell(name string, env []string) string {

@@ -157,7 +157,7 @@ func TestWhatCannotBeRun(t *testing.T) {
 	expect(t, j.run(t.Context()), fsm.Errored, "", 0, "working directory")
 	j = newJob(t, "true")
 	j.task.Shell, j.task.Where = "no-such-shell", "image scratch"
-	expect(t, j.run(t.Context()), fsm.Errored, fsm.CauseConfig, 0, "image scratch has no shell")
+	expect(t, j.run(t.Context()), fsm.Errored, fsm.CauseConfig, 0, "image scratch has no no-such-shell in its PATH: a step needs a shell")
 	expect(t, newJob(t, strings.Repeat("x", 200<<10)).run(t.Context()), fsm.Errored, fsm.CauseConfig, 0, "longer than")
 }
 

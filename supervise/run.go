@@ -67,7 +67,7 @@ func supervise(ctx context.Context, task Task, p parent, below []string, logPath
 	defer r.stopper.close()
 	r.site.now = r.stopper.now
 	end := r.whole(r.noting(ctx))
-	if os.Getpid() == 1 {
+	if r.site.contained() {
 		killOthers() // who still runs could write to the journal after its end
 	}
 	if err := log.Close(); err != nil && passed(end) {
@@ -111,7 +111,7 @@ func (r *run) outcome(end ending) fsm.Outcome {
 		o.CPUTime += s.CPUTime
 		o.PeakMemory = max(o.PeakMemory, s.PeakMemory)
 	}
-	if _, shared := r.site.parent.(direct); !shared { // the container is the job's own
+	if r.site.contained() {
 		o.PeakMemory = max(o.PeakMemory, peakMemory()+r.satellites.peak())
 	}
 	return o
@@ -214,7 +214,7 @@ func (r *run) clean() {
 	}
 	r.lingering.Wait()
 	free := r.drain()
-	if len(r.task.Marks) > 0 && os.Getpid() != 1 {
+	if len(r.task.Marks) > 0 && !r.site.contained() {
 		// Also those that hold no output: nothing else tells of them.
 		n, err := KillAll(Marked(r.task.Marks))
 		if !free && (err != nil || n > 0) {

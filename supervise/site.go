@@ -3,6 +3,7 @@ package supervise
 import (
 	"context"
 	"fmt"
+	"os"
 	"strings"
 	"sync"
 
@@ -26,6 +27,13 @@ type site struct {
 
 	mu       sync.Mutex
 	sessions []int // led by processes that have ended, but left others behind
+}
+
+// contained reports whether this process is the first of a container that is the job's
+// own. A narwhal that runs jobs within itself may be the first process of one, too.
+func (s *site) contained() bool {
+	_, within := s.parent.(direct)
+	return !within && os.Getpid() == 1
 }
 
 func newInstalls() chan bool {

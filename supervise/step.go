@@ -169,7 +169,7 @@ func (r *run) started(i, pid int) {
 	r.leads(i, pid)
 	if self, ok := stat(pid); ok {
 		record := Record{Kind: RecordProcess, Step: i, Pid: pid, Start: self.Start}
-		if _, shared := r.site.parent.(direct); shared { // a container's numbers mean nothing outside of it
+		if !r.site.contained() { // a container's numbers mean nothing outside of it
 			record.Boot = boot()
 		}
 		_ = r.journal.Append(record)

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -31,7 +32,47 @@ func TestMain(m *testing.M) {
 	if dir := os.Getenv(satelliteEnv); dir != "" {
 		os.Exit(supervise.Satellite(context.Background(), "sat", dir, []string{"PATH=/usr/bin:/bin", "BELOW=satellite", "OVER=satellite"}))
 	}
+	if dir := os.Getenv(runEnv); dir != "" {
+		os.Exit(runBesideAnother(dir))
+	}
 	goleak.VerifyTestMain(m)
+}
+
+// runEnv makes it a narwhal that runs a job within itself, beside another's process.
+const runEnv = "SUPERVISE_TEST_RUN"
+
+// runBesideAnother gives 0 where the other's process outlives the job.
+func runBesideAnother(dir string) int {
+	other := exec.Command("sleep", "600")
+	if err := other.Start(); err != nil {
+		panic(err)
+	}
+	task := supervise.Task{Dir: dir, Env: []string{"PATH=/usr/bin:/bin"}, Steps: []supervise.Step{{Name: "s", Command: []string{"echo $PPID"}}}}
+	o, err := supervise.Run(context.Background(), task, filepath.Join(dir, supervise.LogFile), filepath.Join(dir, supervise.JournalFile))
+	if err != nil || o.Status != fsm.Passed || os.Getpid() != 1 {
+		return 2
+	}
+	var status syscall.WaitStatus
+	if pid, err := syscall.Wait4(other.Process.Pid, &status, syscall.WNOHANG, nil); pid != 0 || err != nil {
+		return 3
+	}
+	return 0
+}
+
+// TestNarwhalIsTheFirstProcess: a narwhal that runs jobs as processes may be the first of
+// a container itself. A job's end is not that of all that runs there.
+func TestNarwhalIsTheFirstProcess(t *testing.T) {
+	nobody(t) // it takes root
+	j := newJob(t)
+	child := exec.CommandContext(t.Context(), os.Args[0])
+	child.Env = append(os.Environ(), runEnv+"="+j.dir)
+	child.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWPID}
+	if out, err := child.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	if got := j.printed(); got != "0 1\n" {
+		t.Errorf("printed %q", got)
+	}
 }
 
 // job is a run in a folder of its own.

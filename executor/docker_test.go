@@ -363,6 +363,23 @@ func TestStoppedFromOutside(t *testing.T) {
 	}
 }
 
+// TestStepsContainerStoppedFromOutside: it is told from one that a step has stopped.
+func TestStepsContainerStoppedFromOutside(t *testing.T) {
+	k, c := newDocker(t), api(t)
+	task := k.task(t, "echo up; sleep 600")
+	task.Work.Spec.Steps[0].Image = derive(t, "ENV MARK=another")
+	run := k.start(t, task)
+	until(t, task, "up")
+	grace := 10
+	if err := c.ContainerStop(t.Context(), name(k, task)+"-satellite-s1", container.StopOptions{Timeout: &grace}); err != nil {
+		t.Fatal(err)
+	}
+	expect(t, wait(t, run), fsm.Errored, fsm.CauseNodeLost, "")
+	task = k.task(t, "kill -37 1; sleep 600")
+	task.Work.Spec.Steps[0].Image = derive(t, "ENV MARK=third")
+	expect(t, k.run(t, task), fsm.Failed, fsm.CauseFailure, "it stopped itself")
+}
+
 // TestStoppedByItself: neither narwhal nor the engine stopped it, and the node is not
 // lost by what a step does. A signal that other programs use does nothing.
 func TestStoppedByItself(t *testing.T) {

@@ -35,12 +35,12 @@ func (r *dockerRun) whoStopped(ctx context.Context, o fsm.Outcome, records []sup
 			since = record.At
 		}
 	}
-	known, sent, err := r.d.sentSignal(ctx, r.id, since)
+	known, sent, err := r.sentSignal(ctx, since)
 	if err != nil || !known || sent {
 		return o, err
 	}
 	sleep(ctx, lateWord) // the engine tells of a signal after it has sent it
-	if _, sent, err = r.d.sentSignal(ctx, r.id, since); err != nil || sent {
+	if _, sent, err = r.sentSignal(ctx, since); err != nil || sent {
 		return o, err
 	}
 	o.Status, o.Cause = fsm.Failed, fsm.CauseFailure
@@ -50,16 +50,16 @@ func (r *dockerRun) whoStopped(ctx context.Context, o fsm.Outcome, records []sup
 }
 
 // sentSignal reports whether the engine knows all that it has done since a time, and
-// whether it sent the container a signal. It remembers some hundred events, and none from
-// before it was started.
-func (d *Docker) sentSignal(ctx context.Context, id string, since time.Time) (known, sent bool, err error) {
+// whether it sent any of the attempt's containers a signal. It remembers some hundred
+// events, and none from before it was started.
+func (r *dockerRun) sentSignal(ctx context.Context, since time.Time) (known, sent bool, err error) {
 	now := time.Now()
-	messages, errs := d.api.Events(ctx, events.ListOptions{Since: "1", Until: fmt.Sprintf("%d.%09d", now.Unix(), now.Nanosecond())})
+	messages, errs := r.d.api.Events(ctx, events.ListOptions{Since: "1", Until: fmt.Sprintf("%d.%09d", now.Unix(), now.Nanosecond())})
 	for {
 		select {
 		case m := <-messages:
 			known = known || time.Unix(0, m.TimeNano).Before(since)
-			sent = sent || m.Type == events.ContainerEventType && m.Actor.ID == id && m.Action == events.ActionKill
+			sent = sent || m.Action == events.ActionKill && r.owns(m.Actor)
 		case err := <-errs:
 			if err != nil && !errors.Is(err, io.EOF) {
 				return false, false, fmt.Errorf("ask the engine who stopped the container: %w", err)
@@ -67,4 +67,10 @@ func (d *Docker) sentSignal(ctx context.Context, id string, since time.Time) (kn
 			return known, sent, nil
 		}
 	}
+}
+
+// owns reports whether a container is one of the attempt's: its own, or one beside it.
+func (r *dockerRun) owns(c events.Actor) bool {
+	ref, err := refOf(c.Attributes)
+	return c.ID == r.id || err == nil && ref == r.t.Ref && c.Attributes[labelNode] == string(r.t.Node) && c.Attributes[labelCluster] == r.t.Cluster
 }

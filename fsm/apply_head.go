@@ -113,7 +113,7 @@ func (tx *txn) seeHeads(c *SeeHeads) error {
 		tx.dropHead(c.Repo, seen.Ref)
 		known--
 		if branch, ok := strings.CutPrefix(seen.Ref, "refs/heads/"); ok {
-			if err := tx.dropSchedules(&DropSchedules{Repo: c.Repo, Branch: branch, By: ByCatchUp}); err != nil {
+			if err := tx.dropSchedules(&DropSchedules{Repo: c.Repo, Branch: branch, By: ByCatchUp, Pending: c.Pending}); err != nil {
 				return err
 			}
 		}

@@ -237,6 +237,8 @@ type SeeHeads struct {
 	CloneURL string     `json:"clone_url"`
 	Heads    []SeenHead `json:"heads,omitempty"`
 	Done     bool       `json:"done,omitempty"` // with the last of them
+	// Pending is DropSchedules.Pending, of the branches that are there no more.
+	Pending bool `json:"pending,omitempty"`
 }
 
 // SeenHead is a ref as a look at its remote has shown it. Of a branch that is there no

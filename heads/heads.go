@@ -255,7 +255,7 @@ func (w *Watcher) enter(ctx context.Context, r *fsm.Remote, seen []fsm.SeenHead)
 			n++
 		}
 		done = n == len(seen)
-		commands = append(commands, fsm.Command{SeeHeads: &fsm.SeeHeads{Repo: r.Repo, CloneURL: r.CloneURL, Heads: seen[:n], Done: done}})
+		commands = append(commands, fsm.Command{SeeHeads: &fsm.SeeHeads{Repo: r.Repo, CloneURL: r.CloneURL, Heads: seen[:n], Done: done, Pending: true}})
 		seen = seen[n:]
 	}
 	// One after the other: that there was a look is not to be known before what it showed.

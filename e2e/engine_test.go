@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/containerd/errdefs"
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/events"
 	"github.com/docker/docker/api/types/filters"
@@ -147,6 +148,9 @@ func (e engine) containers(t *testing.T, id fsm.JobID) []container.InspectRespon
 	var all []container.InspectResponse
 	for _, c := range found {
 		seen, err := e.api.ContainerInspect(deadline(t, patience), c.ID)
+		if errdefs.IsNotFound(err) { // the list may be behind when one is removed
+			continue
+		}
 		must(t, err)
 		all = append(all, seen)
 	}

@@ -10,9 +10,11 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
+	"github.com/containerd/errdefs"
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/events"
 	"github.com/docker/docker/api/types/filters"
@@ -35,7 +37,45 @@ const (
 type engine struct {
 	api     *docker.Client
 	cluster string // its ID
-	began   time.Time
+	made    *made
+}
+
+// made counts the containers that the engine makes, by cluster and job, while a test
+// runs: the engine itself remembers some hundred events, of all tests together.
+type made struct {
+	mu     sync.Mutex
+	counts map[[2]string]int
+	broken error
+}
+
+// countMade counts from now on.
+func countMade(t *testing.T, api *docker.Client) *made {
+	t.Helper()
+	m := &made{counts: make(map[[2]string]int)}
+	ctx, cancel := context.WithCancel(context.Background())
+	messages, errs := api.Events(ctx, events.ListOptions{Since: stamp(time.Now()), Filters: filters.NewArgs(
+		filters.Arg("type", string(events.ContainerEventType)), filters.Arg("event", string(events.ActionCreate)))})
+	var counting sync.WaitGroup
+	counting.Go(func() {
+		for {
+			select {
+			case e := <-messages:
+				m.mu.Lock()
+				m.counts[[2]string{e.Actor.Attributes["narwhal.cluster"], e.Actor.Attributes["narwhal.job"]}]++
+				m.mu.Unlock()
+			case err := <-errs:
+				m.mu.Lock()
+				m.broken = err
+				m.mu.Unlock()
+				return
+			}
+		}
+	})
+	t.Cleanup(func() {
+		cancel()
+		counting.Wait()
+	})
+	return m
 }
 
 // dockerCluster starts nodes that run jobs in containers. At the test's end they
@@ -45,7 +85,7 @@ func dockerCluster(t *testing.T, opts lab.Options) (*lab.Lab, engine) {
 	api, err := docker.NewClientWithOpts(docker.WithAPIVersionNegotiation())
 	must(t, err)
 	t.Cleanup(func() { _ = api.Close() })
-	e := engine{api: api, began: time.Now()}
+	e := engine{api: api, made: countMade(t, api)}
 	for _, name := range []string{busyboxImage, debianImage} {
 		if _, err := api.ImageInspect(deadline(t, patience), name); err != nil {
 			t.Fatalf("%v; run scripts/images.sh busybox debian", err)
@@ -108,6 +148,9 @@ func (e engine) containers(t *testing.T, id fsm.JobID) []container.InspectRespon
 	var all []container.InspectResponse
 	for _, c := range found {
 		seen, err := e.api.ContainerInspect(deadline(t, patience), c.ID)
+		if errdefs.IsNotFound(err) { // the list may be behind when one is removed
+			continue
+		}
 		must(t, err)
 		all = append(all, seen)
 	}
@@ -127,24 +170,12 @@ func (e engine) container(t *testing.T, id fsm.JobID) container.InspectResponse 
 // created is how many containers the engine has ever made for a job.
 func (e engine) created(t *testing.T, id fsm.JobID) int {
 	t.Helper()
-	args := e.labelled("narwhal.job=" + id.String())
-	args.Add("type", string(events.ContainerEventType))
-	args.Add("event", string(events.ActionCreate))
-	ctx, cancel := context.WithCancel(deadline(t, patience))
-	defer cancel()
-	messages, errs := e.api.Events(ctx, events.ListOptions{
-		Since: stamp(e.began), Until: stamp(time.Now()), Filters: args,
-	})
-	for n := 0; ; n++ {
-		select {
-		case <-messages:
-		case err := <-errs:
-			if !errors.Is(err, io.EOF) {
-				t.Fatal(err)
-			}
-			return n + len(messages)
-		}
+	e.made.mu.Lock()
+	defer e.made.mu.Unlock()
+	if e.made.broken != nil {
+		t.Fatal(e.made.broken)
 	}
+	return e.made.counts[[2]string{e.cluster, id.String()}]
 }
 
 // stamp is a time as the engine's events take it.

@@ -286,6 +286,10 @@ jobs:
   may: {allow_failure: true, steps: [{command: exit 4}]}
   gone: {allow_failure: true, image: "127.0.0.1:1/gone:1", retry: {max: 0, when: [image_pull]}, steps: [{command: exit 0}]}
   next: {needs: [may, gone], steps: [{name: lint, command: exit 5, allow_failure: true}, {command: echo on}]}
+  scan:
+    steps:
+      - {name: scan, image: "127.0.0.1:1/gone:2", allow_failure: true, command: echo never}
+      - {name: later, command: echo went on}
 `)
 	wantStatus(t, b, fsm.Passed)
 	if j := job(t, b, "may"); j.Status != fsm.Failed || !j.Allowed {
@@ -297,6 +301,11 @@ jobs:
 	if j := job(t, b, "next"); j.Status != fsm.Passed || !j.Attempts[0].Steps[0].Allowed {
 		t.Errorf("next: %s", outline(b))
 	}
+	scan := job(t, b, "scan")
+	if s := scan.Attempts[0].Steps[0]; scan.Status != fsm.Passed || len(scan.Attempts) != 1 || s.Status != fsm.Errored || s.Cause != fsm.CauseImagePull || !s.Allowed {
+		t.Errorf("scan: %s, %+v", outline(b), s)
+	}
+	says(t, c, scan.ID, "went on")
 }
 
 func manual(t *testing.T, l *lab.Lab, _ engine) {

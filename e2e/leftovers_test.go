@@ -179,7 +179,7 @@ func litter(t *testing.T, n *lab.Node) (paths []string) {
 	return append(paths, filepath.Join(attempt, "src"), filepath.Join(attempt, "sock"))
 }
 
-// inMemory is where nodes put secrets on their way into containers.
+// inMemory is where nodes of earlier versions put secrets on their way into containers.
 func inMemory(t *testing.T) string {
 	t.Helper()
 	for _, dir := range []string{"/run", "/dev/shm"} {

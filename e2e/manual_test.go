@@ -99,7 +99,7 @@ func asks(t *testing.T, c *client.Client, id fsm.BuildID) api.Job {
 }
 
 // TestRunManualStep: on a laptop there is nobody else to ask. A step that nobody has
-// approved is left out, with what depends on it; whoever names the job approves its steps.
+// approved is left out, with what depends on it, also for whoever names the job.
 func TestRunManualStep(t *testing.T) {
 	t.Parallel()
 	h := checkoutHere(t, manualFile)
@@ -111,15 +111,41 @@ func TestRunManualStep(t *testing.T) {
 		!strings.Contains(r.err.String(), "narwhal: step deploy waits for a person, and is left out: run it with `narwhal run --approve deploy`\n") {
 		t.Errorf("exit status %d after\n%s%s", code, out, r.err.String())
 	}
-	for _, args := range [][]string{{"--approve", "deploy"}, {"build"}} {
+	for _, args := range [][]string{{"--approve", "deploy"}, {"build", "--approve", "deploy"}} {
 		r := h.run(t, append([]string{"--executor", "process"}, args...)...)
 		out, code := r.end(t)
 		if code != 0 || !strings.Contains(out, "| deployed\n") || !strings.Contains(out, "| followed\n") || strings.Contains(r.err.String(), "left out") {
 			t.Errorf("with %q: exit status %d after\n%s%s", args, code, out, r.err.String())
 		}
 	}
-	r = h.run(t, "--executor", "process", "--approve", "nosuch")
-	if out, code := r.end(t); code != 2 || !strings.Contains(r.err.String(), "narwhal: --approve nosuch: no step of that name waits for a person: those that do are deploy") {
+	r = h.run(t, "--executor", "process", "build")
+	if out, code := r.end(t); code != 0 || strings.Contains(out, "| deployed\n") ||
+		!strings.Contains(r.err.String(), "narwhal: step deploy waits for a person, and is left out: run it with `narwhal run build --approve deploy`\n") {
 		t.Errorf("exit status %d after\n%s%s", code, out, r.err.String())
+	}
+	r = h.run(t, "--executor", "process", "--approve", "nosuch")
+	if out, code := r.end(t); code != 2 || !strings.Contains(r.err.String(), "narwhal: --approve nosuch: nothing of that name waits for a person: what does is deploy") {
+		t.Errorf("exit status %d after\n%s%s", code, out, r.err.String())
+	}
+}
+
+// TestRunManualJob: whoever names a job approves that one, and no other that it needs.
+func TestRunManualJob(t *testing.T) {
+	t.Parallel()
+	h := checkoutHere(t, inBusybox+`
+jobs:
+  gate: {when: manual, steps: [{command: echo opened}]}
+  ship: {needs: [gate], when: manual, steps: [{command: echo shipped}]}
+`)
+	r := h.run(t, "--executor", "process", "ship")
+	if out, code := r.end(t); code != 2 || strings.Contains(out, "| ") ||
+		!strings.Contains(r.err.String(), "job ship can't be run: it needs gate: it waits for a person: run it with `narwhal run ship --approve gate`") {
+		t.Errorf("exit status %d after\n%s%s", code, out, r.err.String())
+	}
+	for _, args := range [][]string{{"ship", "--approve", "gate"}, {"--approve", "gate", "--approve", "ship"}} {
+		r = h.run(t, append([]string{"--executor", "process"}, args...)...)
+		if out, code := r.end(t); code != 0 || !strings.Contains(out, "| opened\n") || !strings.Contains(out, "| shipped\n") {
+			t.Errorf("with %q: exit status %d after\n%s%s", args, code, out, r.err.String())
+		}
 	}
 }

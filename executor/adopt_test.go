@@ -57,36 +57,6 @@ func TestAdoptWithoutTheJobsContainer(t *testing.T) {
 	}
 }
 
-// TestAdoptWhatWasNeverStarted: its secrets are written once more.
-func TestAdoptWhatWasNeverStarted(t *testing.T) {
-	memory := t.TempDir()
-	k := newDocker(t, func(c *executor.DockerConfig) { c.SecretDir = memory })
-	c := api(t)
-	task := withSecrets(t, k)
-	task.Work.Spec.Steps[0].Command[0] += "; echo up; sleep 600"
-	k.startElsewhere(t, task)
-	// The same container as it was before it was started.
-	id := "narwhal-" + string(k.node) + "-" + task.Ref.Job.String() + "-1-" + task.Ref.Token.String()
-	found, err := c.ContainerInspect(t.Context(), id)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := c.ContainerRemove(t.Context(), id, container.RemoveOptions{Force: true}); err != nil {
-		t.Fatal(err)
-	}
-	found.Config.Hostname = ""
-	if _, err := c.ContainerCreate(t.Context(), found.Config, found.HostConfig, nil, nil, id); err != nil {
-		t.Fatal(err)
-	}
-	run, err := k.ex.Adopt(t.Context(), task)
-	if err != nil {
-		t.Fatal(err)
-	}
-	untilCount(t, task, "up", 2)
-	stop(t, run, 0)
-	expect(t, wait(t, run), fsm.Canceled, fsm.CauseCanceled, "")
-}
-
 // TestSweepTakesAllOfAnAttempt: containers, network and volumes, and nothing of an
 // attempt that lives or of another node.
 func TestSweepTakesAllOfAnAttempt(t *testing.T) {

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/codepr/narwhal/pipeline"
+	"github.com/codepr/narwhal/supervise"
 )
 
 // satellites gives, by image, the names of the containers for steps that have an
@@ -27,18 +28,21 @@ func satellites(t Task) map[string]string {
 func hasBeside(t Task) bool { return len(t.Work.Spec.Services) > 0 || len(satellites(t)) > 0 }
 
 // beside are the containers that have to run before the job's does.
-func (d *Docker) beside(t Task) []part {
+func (d *Docker) beside(t Task, images map[string]picture) []part {
 	var parts []part
 	for _, s := range t.Work.Spec.Services {
 		parts = append(parts, service(s))
 	}
 	named := satellites(t)
 	for _, image := range slices.Sorted(maps.Keys(named)) {
+		if images[image].lost != nil {
+			continue
+		}
 		parts = append(parts, part{role: roleSatellite, name: named[image], image: image, mounts: d.mounts(t, false),
 			config: container.Config{
 				Entrypoint: []string{binaryIn, "supervise", "--satellite", named[image], superviseIn},
 				WorkingDir: workspaceIn,
-				StopSignal: "SIGTERM",
+				StopSignal: supervise.StopSignalName,
 			}})
 	}
 	return parts
@@ -61,7 +65,7 @@ func service(s pipeline.Service) part {
 // startBeside makes and starts them, all at once.
 func (d *Docker) startBeside(ctx context.Context, s *setting) error {
 	group, ctx := errgroup.WithContext(ctx)
-	for _, p := range d.beside(s.t) {
+	for _, p := range d.beside(s.t, s.images) {
 		group.Go(func() error {
 			id, err := d.create(ctx, s, p)
 			if err == nil {

@@ -317,7 +317,7 @@ func noBash(t *testing.T, k *kit) {
 		expect(t, k.run(t, task), fsm.Failed, fsm.CauseFailure, "exit code 1")
 		return
 	}
-	expect(t, k.run(t, task), fsm.Errored, fsm.CauseConfig, "image "+busybox+" has no shell: there is no bash")
+	expect(t, k.run(t, task), fsm.Errored, fsm.CauseConfig, "image "+busybox+" has no bash in its PATH: use one that has")
 }
 
 func aFailureIsAllowed(t *testing.T, k *kit) {

@@ -99,10 +99,14 @@ func (d *Docker) containerName(t Task) string {
 
 // job is the container with the supervisor.
 func (d *Docker) job(t Task) part {
+	entry := []string{binaryIn, "supervise", superviseIn}
+	if len(t.Secrets) > 0 {
+		entry = slices.Insert(entry, 2, waitFlag)
+	}
 	return part{role: roleJob, image: t.Work.Spec.Image, mounts: d.mounts(t, true), config: container.Config{
-		Entrypoint: []string{binaryIn, "supervise", superviseIn},
+		Entrypoint: entry,
 		WorkingDir: workspaceIn,
-		StopSignal: "SIGTERM",
+		StopSignal: supervise.StopSignalName,
 	}}
 }
 
@@ -159,9 +163,6 @@ func (d *Docker) mounts(t Task, main bool) []mount.Mount {
 	if main {
 		list = append(list, shared(supervise.SpecFile, true), shared(supervise.LogFile, false),
 			shared(supervise.JournalFile, false), shared(supervise.InDir, true), shared(supervise.OutDir, false))
-		if len(t.Secrets) > 0 {
-			list = append(list, bind(d.secrets.path(t), filepath.Join(superviseIn, supervise.SecretsFile), false))
-		}
 	}
 	if t.ObjectsDir != "" {
 		if _, err := os.Stat(t.ObjectsDir); err == nil {

@@ -1,6 +1,7 @@
 package executor
 
 import (
+	"cmp"
 	"context"
 	"debug/elf"
 	"errors"
@@ -40,8 +41,8 @@ type DockerConfig struct {
 	ServicePool netip.Prefix
 	// PullPolicy is PullIfNotPresent where it is empty.
 	PullPolicy PullPolicy
-	// SecretDir is a folder in memory for secrets on their way into a container:
-	// /run or /dev/shm where it is empty.
+	// SecretDir is a folder in memory where versions of narwhal before this one left
+	// secrets: /run or /dev/shm where it is empty. It is only tidied.
 	SecretDir string
 
 	// Warm is how many containers are made ahead for an image that is in use; 0 is
@@ -92,20 +93,14 @@ func NewDocker(cfg DockerConfig, log *slog.Logger) (*Docker, error) {
 		cfg.Grace = supervise.DefaultGrace
 	}
 	if cfg.Pids == 0 {
-		cfg.Pids = defaultPids
+		cfg.Pids = DefaultPids
 	}
 	if !cfg.ServicePool.IsValid() {
 		cfg.ServicePool = DefaultPool
 	}
-	if p := cfg.ServicePool; !p.Addr().Is4() || p.Bits() > minPool || p.Bits() < 8 {
-		return nil, fmt.Errorf("docker executor: the pool of addresses %s is not an IPv4 prefix from /8 to /%d", p, minPool)
-	}
-	switch cfg.PullPolicy {
-	case "":
-		cfg.PullPolicy = PullIfNotPresent
-	case PullIfNotPresent, PullAlways, PullNever:
-	default:
-		return nil, fmt.Errorf("docker executor: there is no pull policy %q", cfg.PullPolicy)
+	cfg.PullPolicy = cmp.Or(cfg.PullPolicy, PullIfNotPresent)
+	if err := errors.Join(CheckPool(cfg.ServicePool), cfg.PullPolicy.Validate()); err != nil {
+		return nil, fmt.Errorf("docker executor: %w", err)
 	}
 	return openDocker(cfg, log)
 }
@@ -123,7 +118,7 @@ func openDocker(cfg DockerConfig, log *slog.Logger) (*Docker, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &Docker{cfg: cfg, log: log, api: api, store: store, intents: intents, secrets: secretDir{cfg.SecretDir, cfg.Node, new(sync.Mutex)}, cgroups: detectCgroups(), warm: newWarmPool(cfg)}
+	d := &Docker{cfg: cfg, log: log, api: api, store: store, intents: intents, secrets: secretDir{cfg.SecretDir, cfg.Node}, cgroups: detectCgroups(), warm: newWarmPool(cfg)}
 	d.nets.pool, d.nets.known = newPool(cfg.ServicePool, string(cfg.Node)), make(map[string]netip.Prefix)
 	d.engine = d.rememberEngine()
 	return d, nil
@@ -160,6 +155,9 @@ func (d *Docker) Start(ctx context.Context, t Task) (Run, error) {
 	if err := t.check(); err != nil {
 		return nil, err
 	}
+	if failed := secretsFit(t); failed != nil {
+		return ended{*failed}, nil
+	}
 	defer d.warm.starting()()
 	hold := d.store.hold()
 	defer hold.release()
@@ -195,9 +193,6 @@ func (d *Docker) assemble(ctx context.Context, t Task, images map[string]picture
 	if r, err := d.takeOver(ctx, s); r != nil || err != nil {
 		return r, err
 	}
-	if err := d.secrets.write(t); err != nil {
-		return nil, err
-	}
 	id, err := d.build(ctx, s)
 	if err == nil {
 		return d.begin(ctx, t, id)
@@ -228,7 +223,7 @@ func (d *Docker) build(ctx context.Context, s *setting) (id string, err error) {
 func (d *Docker) begin(ctx context.Context, t Task, id string) (Run, error) {
 	failed, err := d.awaitServices(ctx, t)
 	if failed != nil {
-		d.showServices(ctx, t)
+		d.showServices(ctx, t, t.Work.Spec.Services)
 		if err := d.discard(ctx, t); err != nil {
 			return nil, err
 		}
@@ -239,6 +234,9 @@ func (d *Docker) begin(ctx context.Context, t Task, id string) (Run, error) {
 		if err != nil {
 			err = &startError{err}
 		}
+	}
+	if err == nil && len(t.Secrets) > 0 {
+		err = d.hand(ctx, t, id)
 	}
 	if err != nil {
 		return d.notStarted(ctx, t, err)

@@ -57,14 +57,17 @@ func (d *Docker) adopt(ctx context.Context, t Task) (Run, error) {
 		return nil, ErrGone
 	}
 	id := found[0].ID
+	unbegun, waits, err := d.unbegun(ctx, found[0], records)
+	if err != nil {
+		return nil, err
+	}
+	if unbegun {
+		return d.adoptUnbegun(ctx, t, found[0], waits, records)
+	}
 	if found[0].State != container.StateCreated {
 		return &dockerRun{d: d, t: t, id: id}, nil
 	}
-	// narwhal ended between creating and starting it.
-	if err := d.secrets.write(t); err != nil {
-		return nil, err
-	}
-	return d.begin(ctx, t, id)
+	return d.begin(ctx, t, id) // narwhal ended between creating and starting it
 }
 
 // Sweep removes this cluster's and node's containers, networks and volumes that

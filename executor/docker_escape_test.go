@@ -183,13 +183,23 @@ func TestEscapeSupervisor(t *testing.T) {
 		strings.Repeat("held\n", 4))
 }
 
+// TestEscapeSecretsAfterwards: nothing of how the secrets came is left, neither their
+// values nor a file in memory to write to.
 func TestEscapeSecretsAfterwards(t *testing.T) {
-	k := newDocker(t)
-	task := k.task(t, `[ -e /narwhal/job/secrets ] && [ ! -s /narwhal/job/secrets ] && echo empty; [ -z "$TOKEN" ] && echo not mine`)
+	memory := t.TempDir()
+	k := newDocker(t, func(c *executor.DockerConfig) { c.SecretDir = memory })
+	task := k.task(t, `if [ -e /narwhal/job/secrets ] || ls /narwhal/job/sock | grep -v control.sock || grep /narwhal/job/secrets /proc/mounts`+verdictOf+`
+		[ -z "$TOKEN" ] && echo not mine; echo up; while [ ! -e go ]; do sleep 0.05; done`)
 	task.Work.Spec.Steps[0].Secrets = nil
 	task.Secrets = map[string]string{"TOKEN": "s3cr3t-t0k3n"}
-	expect(t, k.run(t, task), fsm.Passed, "", "")
-	if got := printed(t, task); got != "empty\nnot mine\n" {
+	run := k.start(t, task)
+	until(t, task, "up")
+	if files, err := filepath.Glob(filepath.Join(memory, "*")); err != nil || len(files) != 0 {
+		t.Errorf("in memory: %v, %v", files, err)
+	}
+	touch(t, filepath.Join(task.Workspace, "go"))
+	expect(t, wait(t, run), fsm.Passed, "", "")
+	if got := printed(t, task); got != "held\nnot mine\nup\n" {
 		t.Errorf("printed %q", got)
 	}
 }

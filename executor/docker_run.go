@@ -1,6 +1,7 @@
 package executor
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -19,6 +20,7 @@ import (
 )
 
 const (
+	beginEvery = 5 * time.Millisecond
 	firstRetry = 100 * time.Millisecond
 	lastRetry  = 5 * time.Second
 )
@@ -63,7 +65,10 @@ func (r *dockerRun) conclude(ctx context.Context) (o fsm.Outcome, err error) {
 	if r.stopped.Load() && !supervise.Has(records, supervise.RecordStop) { // there was no room for it
 		records = append(records, supervise.Record{Kind: supervise.RecordStop})
 	}
-	o = r.d.verdict(r.t, records, state)
+	o, err = r.whoStopped(ctx, r.d.verdict(r.t, records, state), records, state)
+	if err != nil {
+		return o, err
+	}
 	recorded, told := supervise.Outcome(records)
 	if hasBeside(r.t) {
 		if o, err = r.d.besideVerdict(ctx, r.t, records, o); err != nil {
@@ -75,6 +80,9 @@ func (r *dockerRun) conclude(ctx context.Context) (o fsm.Outcome, err error) {
 		if err := r.note(supervise.Record{Kind: supervise.RecordEnd, Outcome: &o}); err != nil {
 			return o, err
 		}
+	}
+	if err := supervise.BoundJournal(r.t.journal()); err != nil { // which keeps no job from its end
+		r.d.log.Warn("leave a journal that is longer than its limit", "attempt", r.t.Ref.String(), "error", err)
 	}
 	return o, r.clear(ctx)
 }
@@ -162,7 +170,8 @@ func (r *dockerRun) Stop(ctx context.Context, grace time.Duration) error {
 }
 
 // tell asks the supervisor to end the job until it has heard: by its socket, and
-// while that is not there by TERM. The first process of a container takes no signal
+// while that is not there by the container's signal to stop, which in what an earlier
+// version has started is another. The first process of a container takes no signal
 // before it has said that it does: one that comes too early is lost.
 func (r *dockerRun) tell(ctx context.Context, grace time.Duration) {
 	socket := filepath.Join(r.t.Dir, supervise.SocketsDir, supervise.ControlSocket)
@@ -170,7 +179,7 @@ func (r *dockerRun) tell(ctx context.Context, grace time.Duration) {
 		if supervise.AskStop(ctx, socket, grace) == nil {
 			return
 		}
-		if over, err := r.signal(ctx, "SIGTERM"); over {
+		if over, err := r.signalStop(ctx); over {
 			return
 		} else if err != nil {
 			r.d.log.Debug("stop attempt by signal, trying again", "attempt", r.t.Ref.String(), "error", err)
@@ -204,6 +213,18 @@ func (r *dockerRun) signal(ctx context.Context, name string) (over bool, err err
 		return false, fmt.Errorf("stop attempt %s: %w", r.t.Ref, err)
 	}
 	return false, nil
+}
+
+// signalStop is signal with the one that tells this container to stop.
+func (r *dockerRun) signalStop(ctx context.Context) (over bool, err error) {
+	found, err := r.d.api.ContainerInspect(ctx, r.id)
+	if errdefs.IsNotFound(err) {
+		return true, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("look at container: %w", err)
+	}
+	return r.signal(ctx, cmp.Or(found.Config.StopSignal, supervise.StopSignalName))
 }
 
 // insist does again what failed, ever more patiently, until ctx ends: an engine

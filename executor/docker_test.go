@@ -24,6 +24,8 @@ import (
 
 	"github.com/codepr/narwhal/executor"
 	"github.com/codepr/narwhal/fsm"
+	"github.com/codepr/narwhal/pipeline"
+	"github.com/codepr/narwhal/supervise"
 )
 
 func api(t *testing.T) *client.Client {
@@ -167,7 +169,7 @@ func TestImageWithoutShell(t *testing.T) {
 	k := newDocker(t)
 	task := k.task(t, "true")
 	task.Work.Spec.Image = name
-	expect(t, k.run(t, task), fsm.Errored, fsm.CauseConfig, "image "+name+" has no shell")
+	expect(t, k.run(t, task), fsm.Errored, fsm.CauseConfig, "image "+name+" has no sh in its PATH: a step needs a shell")
 }
 
 func TestImageWithAUserOfItsOwn(t *testing.T) {
@@ -341,18 +343,91 @@ func TestSweepTouchesOnlyItsOwn(t *testing.T) {
 
 func TestStoppedFromOutside(t *testing.T) {
 	k, c := newDocker(t), api(t)
-	for name, signal := range map[string]string{"told": "SIGTERM", "killed": "SIGKILL"} {
-		task := k.task(t, "echo up; sleep 600")
+	grace := 10
+	for what, end := range map[string]func(id string) error{
+		"stopped": func(id string) error {
+			return c.ContainerStop(t.Context(), id, container.StopOptions{Timeout: &grace})
+		},
+		"killed": func(id string) error { return c.ContainerKill(t.Context(), id, "SIGKILL") },
+	} {
+		task := k.task(t, "trap 'echo tidied; exit 1' TERM; echo up; sleep 600 & wait")
 		run := k.start(t, task)
 		until(t, task, "up")
-		id := fmt.Sprintf("narwhal-%s-%s-%d-%s", k.node, task.Ref.Job, task.Ref.N, task.Ref.Token)
-		if err := c.ContainerKill(t.Context(), id, signal); err != nil {
+		if err := end(name(k, task)); err != nil {
 			t.Fatal(err)
 		}
-		o := wait(t, run)
-		if o.Status != fsm.Errored || o.Cause != fsm.CauseNodeLost {
-			t.Errorf("%s: got %+v", name, o)
+		expect(t, wait(t, run), fsm.Errored, fsm.CauseNodeLost, "")
+		if tidied := strings.Contains(printed(t, task), "tidied"); tidied != (what == "stopped") {
+			t.Errorf("%s: tidied %v", what, tidied)
 		}
+	}
+}
+
+// TestStepsContainerStoppedFromOutside: it is told from one that a step has stopped.
+func TestStepsContainerStoppedFromOutside(t *testing.T) {
+	k, c := newDocker(t), api(t)
+	task := k.task(t, "echo up; sleep 600")
+	task.Work.Spec.Steps[0].Image = derive(t, "ENV MARK=another")
+	run := k.start(t, task)
+	until(t, task, "up")
+	grace := 10
+	if err := c.ContainerStop(t.Context(), name(k, task)+"-satellite-s1", container.StopOptions{Timeout: &grace}); err != nil {
+		t.Fatal(err)
+	}
+	expect(t, wait(t, run), fsm.Errored, fsm.CauseNodeLost, "")
+	task = k.task(t, "kill -37 1; sleep 600")
+	task.Work.Spec.Steps[0].Image = derive(t, "ENV MARK=third")
+	expect(t, k.run(t, task), fsm.Failed, fsm.CauseFailure, "it stopped itself")
+}
+
+// TestStoppedByItself: neither narwhal nor the engine stopped it, and the node is not
+// lost by what a step does. A signal that other programs use does nothing.
+func TestStoppedByItself(t *testing.T) {
+	const message = "it stopped itself"
+	k := newDocker(t)
+	expect(t, k.run(t, k.task(t, "kill -37 1; sleep 600", "echo never")), fsm.Failed, fsm.CauseFailure, message)
+	task := k.task(t, "echo up; sleep 600")
+	run := k.start(t, task)
+	until(t, task, "up")
+	if err := supervise.AskStop(t.Context(), filepath.Join(task.Dir, supervise.SocketsDir, supervise.ControlSocket), 0); err != nil { // as a step may
+		t.Fatal(err)
+	}
+	expect(t, wait(t, run), fsm.Failed, fsm.CauseFailure, message)
+	beside := k.task(t, "kill -TERM 1; kill -TERM -1 || kill -HUP -1 || echo on")
+	beside.Work.Spec.Steps = append(beside.Work.Spec.Steps, pipeline.Step{Name: "beside", Image: derive(t, "ENV MARK=another"), Command: []string{"kill -TERM 1; kill -TERM -1 || echo on"}})
+	for range 2 {
+		expect(t, k.run(t, beside), fsm.Passed, "", "")
+	}
+}
+
+// TestStopWhatAnEarlierVersionStarted: its containers heed another signal.
+func TestStopWhatAnEarlierVersionStarted(t *testing.T) {
+	k, c := newDocker(t), api(t)
+	task := k.task(t, "echo up; sleep 600")
+	k.startElsewhere(t, task)
+	id := name(k, task)
+	found, err := c.ContainerInspect(t.Context(), id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	removeContainer(t, id)
+	found.Config.Hostname, found.Config.StopSignal = "", "SIGTERM"
+	found.Config.Entrypoint = []string{"sh", "-c", "trap 'touch told; exit 0' TERM; touch up; while :; do sleep 0.05; done"}
+	if _, err := c.ContainerCreate(t.Context(), found.Config, found.HostConfig, nil, nil, id); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.ContainerStart(t.Context(), id, container.StartOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	untilThere(t, filepath.Join(task.Workspace, "up"))
+	run, err := k.ex.Adopt(t.Context(), task)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stop(t, run, time.Hour)
+	wait(t, run)
+	if _, err := os.Stat(filepath.Join(task.Workspace, "told")); err != nil {
+		t.Error(err)
 	}
 }
 
@@ -495,4 +570,22 @@ func TestHostileJournal(t *testing.T) {
 	if o.Plan != nil {
 		t.Error("a job brought a plan")
 	}
+}
+
+// TestJobFillsItsJournal: its end is recorded all the same, and the file doesn't stay.
+func TestJobFillsItsJournal(t *testing.T) {
+	k := newDocker(t)
+	task := k.task(t, `yes '{"kind":"process","step":0,"pid":7}' | head -c 20000000 >> /narwhal/job/journal; printf torn >> /narwhal/job/journal; exit 3`)
+	expect(t, k.run(t, task), fsm.Failed, fsm.CauseFailure, "exit code 3")
+	if info, err := os.Stat(filepath.Join(task.Dir, supervise.JournalFile)); err != nil || info.Size() > 1<<20 {
+		t.Errorf("it has %d bytes, %v", info.Size(), err)
+	}
+	again, err := k.ex.Adopt(t.Context(), task)
+	if err != nil {
+		t.Fatal(err)
+	}
+	expect(t, wait(t, again), fsm.Failed, fsm.CauseFailure, "exit code 3")
+
+	task = k.task(t, `yes 'no record' | head -c 8000000 > junk; setsid sh -c 'while :; do cat junk >> /narwhal/job/journal; done' > /dev/null 2>&1 & sleep 0.3`)
+	expect(t, k.run(t, task), fsm.Passed, "", "")
 }

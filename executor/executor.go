@@ -73,8 +73,9 @@ const (
 	JUnitFile     = "junit.tar.zst"
 )
 
-// defaultPids is how many processes and threads a job has at most.
-const defaultPids = 2048
+// DefaultPids is how many processes and threads a job has at most, where nothing else is
+// said.
+const DefaultPids = 2048
 
 // Executor runs attempts.
 type Executor interface {

@@ -333,16 +333,6 @@ func untilOwn(t *testing.T, task executor.Task, text string) {
 	}
 }
 
-// untilCount waits for a line to be there n times.
-func untilCount(t *testing.T, task executor.Task, text string, n int) {
-	t.Helper()
-	for deadline := time.Now().Add(time.Minute); strings.Count(printed(t, task), text+"\n") < n; time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("%q is not printed %d times", text, n)
-		}
-	}
-}
-
 // untilThere waits for a file.
 func untilThere(t *testing.T, path string) {
 	t.Helper()

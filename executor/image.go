@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/codepr/narwhal/fsm"
+	"github.com/codepr/narwhal/pipeline"
 )
 
 // PullPolicy says when an image is asked for at its registry.
@@ -26,6 +27,15 @@ const (
 	PullAlways       PullPolicy = "always"         // also when it is here: its name may mean another by now
 	PullNever        PullPolicy = "never"
 )
+
+// Validate refuses what is no policy.
+func (p PullPolicy) Validate() error {
+	switch p {
+	case PullIfNotPresent, PullAlways, PullNever:
+		return nil
+	}
+	return fmt.Errorf("there is no pull policy %q: want %s, %s or %s", string(p), PullIfNotPresent, PullAlways, PullNever)
+}
 
 // Credentials are for a registry.
 type Credentials struct{ Username, Password string }
@@ -45,6 +55,8 @@ type picture struct {
 	id      string
 	user    string
 	volumes []string // folders, for each of which the engine makes a volume
+	// lost is why it can't be had, where the job goes on without it.
+	lost *fsm.Outcome
 }
 
 // imagesOf names the images of all the attempt's containers, the job's first.
@@ -54,7 +66,7 @@ func imagesOf(t Task) []string {
 		names = append(names, s.Image)
 	}
 	for _, s := range t.Work.Spec.Steps {
-		if s.Image != "" {
+		if s.Image != "" && s.Skip == "" {
 			names = append(names, s.Image)
 		}
 	}
@@ -78,11 +90,34 @@ func (d *Docker) images(ctx context.Context, t Task, hold *holding) (have map[st
 	have = make(map[string]picture, len(names))
 	for i, name := range names {
 		if fails[i] != nil {
-			return nil, fails[i], nil
+			step, allowed := wantedBy(t, name)
+			if !allowed {
+				if step != "" {
+					fails[i].Message = "step " + step + ": " + fails[i].Message
+				}
+				return nil, fails[i], nil
+			}
+			pictures[i].lost = fails[i]
 		}
 		have[name] = pictures[i]
 	}
 	return have, nil, err
+}
+
+// wantedBy is for an image that can't be had: the first step that may not fail without
+// it, empty where it is not a step alone that wants it; and whether all who want it are
+// steps that may fail.
+func wantedBy(t Task, image string) (step string, allowed bool) {
+	spec := t.Work.Spec
+	if image == spec.Image || slices.ContainsFunc(spec.Services, func(s pipeline.Service) bool { return s.Image == image }) {
+		return "", false
+	}
+	for _, s := range spec.Steps {
+		if s.Image == image && s.Skip == "" && !s.AllowFailure {
+			return s.Name, false
+		}
+	}
+	return "", true
 }
 
 // image sees to one image. That it is here is not enough for one that took

@@ -38,3 +38,46 @@ func TestSatelliteThatGotOverIt(t *testing.T) {
 	task.Work.Spec.Steps[0].Image = derive(t, "ENV MARK=another")
 	expect(t, k.run(t, task), fsm.Failed, fsm.CauseFailure, "step s1: exit code 3")
 }
+
+// TestOneOfTwoStepsIsOutOfMemory: beside a step whose process was killed another fails
+// for a reason of its own, at the same time or with what an earlier one has left running.
+func TestOneOfTwoStepsIsOutOfMemory(t *testing.T) {
+	const (
+		untilKilled = "while [ ! -e killed ]; do sleep 0.02; done; "
+		greedy      = "dd if=/dev/zero of=/dev/null bs=200M count=1"
+	)
+	for name, open := range map[string]func(*testing.T) *kit{
+		"process": func(t *testing.T) *kit { k := newProcess(t); limited(t, k); return k },
+		"docker":  func(t *testing.T) *kit { return newDocker(t) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			k := open(t)
+			for what, c := range map[string]struct {
+				first, second string
+				parallel      bool
+				causes        [2]fsm.Cause
+				message       string // of the second step
+			}{
+				"beside":            {greedy + " || { touch killed; exit 137; }", untilKilled + "exit 3", true, [2]fsm.Cause{fsm.CauseOOM, fsm.CauseFailure}, ""},
+				"beside, by a tool": {"sh -c 'tail /dev/zero' || { touch killed; exit 2; }", untilKilled + "exit 3", true, [2]fsm.Cause{fsm.CauseOOM, fsm.CauseFailure}, ""},
+				"left running": {"(" + greedy + " || true; touch killed) > /dev/null 2>&1 &", untilKilled + "exit 3", false, [2]fsm.Cause{"", fsm.CauseFailure},
+					"step s1: exit code 3; meanwhile a process of the job was killed for going beyond the memory limit of 64 MiB, and whether it was this step's can't be told"},
+			} {
+				if what == "beside, by a tool" && name == "process" {
+					continue // a process starts with the peak of who forked it, which may be more than all of the job's
+				}
+				task := k.task(t, c.first, c.second)
+				task.Work.Spec.Resources.Memory = 64 << 20
+				task.Work.Spec.Steps[1].Parallel = c.parallel
+				o := k.run(t, task)
+				if len(o.Steps) != 2 || o.Steps[0].Cause != c.causes[0] || o.Steps[1].Cause != c.causes[1] || o.Steps[1].ExitCode != 3 {
+					t.Errorf("%s: steps %+v, %q", what, o.Steps, o.Message)
+				}
+				if c.message != "" && o.Message != c.message {
+					t.Errorf("%s: %q", what, o.Message)
+				}
+			}
+		})
+	}
+}

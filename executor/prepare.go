@@ -21,9 +21,14 @@ func (d *Docker) prepare(t Task, images map[string]picture, engine Engine) error
 	spec.Where = "image " + t.Work.Spec.Image
 	spec.Install = true
 	spec.OOMScore = 900
-	spec.MemoryLimit = bytesText(memoryLimit(t))
+	spec.MemoryLimit, spec.MemoryBytes = bytesText(memoryLimit(t)), memoryLimit(t)
 	spec.SocketDir = filepath.Join(superviseIn, supervise.SocketsDir)
 	spec.Marks = nil // the container's end is the end of all in it
+	for i := range spec.Steps {
+		if lost := images[t.Work.Spec.Steps[i].Image].lost; lost != nil {
+			spec.Steps[i].Missing = &supervise.Missing{Cause: lost.Cause, Message: lost.Message}
+		}
+	}
 	if err := supervise.WriteSpec(t.Dir, spec); err != nil {
 		return err
 	}

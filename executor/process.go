@@ -68,7 +68,7 @@ func NewProcess(cfg ProcessConfig, log *slog.Logger) *Process {
 		cfg.Grace = supervise.DefaultGrace
 	}
 	if cfg.Pids == 0 {
-		cfg.Pids = defaultPids
+		cfg.Pids = DefaultPids
 	}
 	p := &Process{cfg: cfg, log: log, cgroups: detectCgroups(), runs: make(map[fsm.AttemptRef]*processRun)}
 	log.Warn("jobs run as processes of this machine: there is no isolation", "limits", p.Limits())
@@ -145,7 +145,7 @@ func (p *Process) supervise(ctx context.Context, t Task, desk *supervise.Desk) (
 		p.log.Warn("run attempt without limits", "attempt", t.Ref.String(), "error", err)
 	} else {
 		enter(&spec, p.cgroups.dirs(group))
-		spec.MemoryLimit = bytesText(memoryLimit(t))
+		spec.MemoryLimit, spec.MemoryBytes = bytesText(memoryLimit(t)), memoryLimit(t)
 		spec.Memory = func() (int64, int) { return p.cgroups.usage(group) }
 	}
 	o, err := supervise.Run(ctx, spec, t.log(), t.journal())

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/containerd/errdefs"
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/events"
 	"github.com/docker/docker/pkg/stdcopy"
@@ -81,7 +82,7 @@ func (d *Docker) lookAtServices(ctx context.Context, t Task) (next time.Time, fa
 		}
 		state := found.State
 		if s.Ready != nil && !state.Running {
-			return next, unready(s.Name, howEnded(state)), nil
+			return next, unready(s.Name, howEnded(state)+" before it was ready"), nil
 		}
 		if !asked(s) || state.Health != nil && state.Health.Status == container.Healthy {
 			continue
@@ -104,9 +105,9 @@ func (d *Docker) lookAtServices(ctx context.Context, t Task) (next time.Time, fa
 // howEnded says how a service came to its end.
 func howEnded(state *container.State) string {
 	if state.OOMKilled {
-		return "used more than the job's memory limit and was killed before it was ready"
+		return "used more than the job's memory limit and was killed"
 	}
-	return fmt.Sprintf("ended with exit code %d before it was ready", state.ExitCode)
+	return fmt.Sprintf("ended with exit code %d", state.ExitCode)
 }
 
 // probe is the last word of the command that asks for readiness.
@@ -170,7 +171,11 @@ func (r *dockerRun) watchOnce(ctx context.Context, heard <-chan events.Message, 
 // begun reports whether a step has.
 func begun(records []supervise.Record) bool {
 	return slices.ContainsFunc(records, func(r supervise.Record) bool {
-		return r.Kind != supervise.RecordStop && r.Kind != supervise.RecordEnd
+		switch r.Kind {
+		case supervise.RecordBegun, supervise.RecordStop, supervise.RecordTold, supervise.RecordEnd:
+			return false
+		}
+		return true
 	})
 }
 
@@ -196,7 +201,7 @@ func (d *Docker) deadBeside(ctx context.Context, t Task) (*fsm.Outcome, error) {
 			continue
 		}
 		if role == roleService {
-			return unready(name, howEnded(full.State)), nil
+			return unready(name, howEnded(full.State)+" before it was ready"), nil
 		}
 		return &fsm.Outcome{Status: fsm.Errored, Message: fmt.Sprintf("the container for steps of image %s ended with exit code %d before they began",
 			full.Config.Image, full.State.ExitCode)}, nil
@@ -204,9 +209,30 @@ func (d *Docker) deadBeside(ctx context.Context, t Task) (*fsm.Outcome, error) {
 	return nil, nil
 }
 
-// showServices puts the last lines that the services printed into the job's log.
-func (d *Docker) showServices(ctx context.Context, t Task) {
+// endedServices says which services ended while the steps of a job ran that has failed,
+// and puts their last lines into its log: it may be why, and no step can tell.
+func (d *Docker) endedServices(ctx context.Context, t Task) (message string, err error) {
+	var ended []pipeline.Service
 	for _, s := range t.Work.Spec.Services {
+		found, err := d.api.ContainerInspect(ctx, d.containerName(t)+"-"+roleService+"-"+s.Name)
+		if errdefs.IsNotFound(err) {
+			continue
+		}
+		if err != nil {
+			return "", fmt.Errorf("look at service %s: %w", s.Name, err)
+		}
+		if !found.State.Running {
+			message += "; service " + s.Name + " " + howEnded(found.State) + " while the job ran"
+			ended = append(ended, s)
+		}
+	}
+	d.showServices(ctx, t, ended)
+	return message, nil
+}
+
+// showServices puts the last lines that the services printed into the job's log.
+func (d *Docker) showServices(ctx context.Context, t Task, services []pipeline.Service) {
+	for _, s := range services {
 		out, err := d.api.ContainerLogs(ctx, d.containerName(t)+"-"+roleService+"-"+s.Name,
 			container.LogsOptions{ShowStdout: true, ShowStderr: true, Tail: fmt.Sprint(lastWords)})
 		if err != nil {

@@ -298,3 +298,23 @@ func TestLocal(t *testing.T) {
 		t.Errorf("a job with services has no use for the node's network: %v", err)
 	}
 }
+
+// TestServiceThatEndsBeforeTheJob: nothing waits for it, and a job that fails for want of
+// it would not know why.
+func TestServiceThatEndsBeforeTheJob(t *testing.T) {
+	k := newDocker(t)
+	const untilGone = "while nc -w 1 db 9000 < /dev/null 2>/dev/null; do sleep 0.1; done; sleep 1; exit 4"
+	task := k.task(t, untilGone)
+	task.Work.Spec.Services = []pipeline.Service{shell("db", "echo no disk >&2; exit 7", nil), shell("other", "sleep 600", nil)}
+	expect(t, k.run(t, task), fsm.Failed, fsm.CauseFailure, "step s0: exit code 4; service db ended with exit code 7 while the job ran")
+	untilOwn(t, task, "service db: no disk")
+
+	task = k.task(t, untilGone)
+	task.Work.Spec.Resources.Memory = 64 << 20
+	task.Work.Spec.Services = []pipeline.Service{shell("db", "exec tail /dev/zero", nil)}
+	expect(t, k.run(t, task), fsm.Failed, fsm.CauseFailure, "service db used more than the job's memory limit and was killed while the job ran")
+
+	task = k.task(t, "sleep 1") // who has what it wants is not told
+	task.Work.Spec.Services = []pipeline.Service{shell("db", "exit 7", nil)}
+	expect(t, k.run(t, task), fsm.Passed, "", "")
+}

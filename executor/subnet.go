@@ -3,6 +3,7 @@ package executor
 import (
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"hash/fnv"
 	"net"
 	"net/netip"
@@ -23,7 +24,15 @@ const (
 	minPool = 21
 )
 
-var errPoolFull = errors.New("no addresses are left in the pool of this node's networks: give it a larger service pool")
+var errPoolFull = errors.New("no addresses are left for the networks of this node's jobs: give it more by --job-networks")
+
+// CheckPool refuses a prefix that networks can't have their addresses from.
+func CheckPool(p netip.Prefix) error {
+	if !p.Addr().Is4() || p.Bits() > minPool || p.Bits() < 8 {
+		return fmt.Errorf("the addresses of jobs' networks, %s, are no IPv4 prefix from /8 to /%d", p, minPool)
+	}
+	return nil
+}
 
 // pool hands out subnets. The engine's own pools are enough for 31 networks.
 type pool struct {

@@ -33,6 +33,8 @@ func (d *Docker) verdict(t Task, records []supervise.Record, state *container.St
 		// The supervisor's word stands.
 	case told:
 		o = lost(o, "its container was stopped from outside of narwhal")
+	case asked && state == nil && len(records) == 1:
+		o.Status, o.Cause, o.Message = fsm.Canceled, fsm.CauseCanceled, "canceled before it began"
 	case asked:
 		o.Status, o.Cause, o.Message = fsm.Canceled, fsm.CauseCanceled, "canceled; it had to be killed"
 	case state == nil:
@@ -73,9 +75,14 @@ func (d *Docker) besideVerdict(ctx context.Context, t Task, records []supervise.
 		case o.Status == fsm.Errored && o.Cause == "" && len(t.Work.Spec.Services) > 0:
 			o.Cause = fsm.CauseFailure // so that who wants may have it tried again
 		}
-		d.showServices(ctx, t)
+		d.showServices(ctx, t, t.Work.Spec.Services)
 		return o, nil
 	}
+	more, err := d.endedServices(ctx, t)
+	if err != nil {
+		return o, err
+	}
+	o.Message += more
 	args := d.of(t.Ref)
 	args.Add("label", labelRole+"="+roleSatellite)
 	found, err := d.api.ContainerList(ctx, container.ListOptions{All: true, Filters: args})

@@ -193,7 +193,7 @@ func mounted(t Task) (map[string]fs.FileInfo, error) {
 func (d *Docker) warmPart(t Task, id string) part {
 	p := d.job(t)
 	p.role, p.name = roleWarm, id
-	p.config.Entrypoint = []string{binaryIn, "supervise", "--warm", superviseIn}
+	p.config.Entrypoint = []string{binaryIn, "supervise", waitFlag, superviseIn}
 	return p
 }
 
@@ -254,11 +254,16 @@ func (d *Docker) removeWarm(ctx context.Context, name string) error {
 	}
 }
 
-// leaveSlot makes a folder an attempt's alone.
+// leaveSlot makes a folder an attempt's alone. One that never was a slot is left as it
+// is: its container may wait at the same socket.
 func leaveSlot(dir string) error {
+	file := filepath.Join(dir, slotFile)
+	if _, err := os.Lstat(file); errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
 	// A job may have put anything there by now, which is then its own.
 	_ = os.Remove(filepath.Join(dir, supervise.SocketsDir, supervise.WarmSocket))
-	if err := os.Remove(filepath.Join(dir, slotFile)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := os.Remove(file); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	return nil

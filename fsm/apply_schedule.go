@@ -10,7 +10,7 @@ import (
 // takeSchedules makes what a plan says of its branch's schedules count.
 func (tx *txn) takeSchedules(b *Build, plan *pipeline.Pipeline) {
 	branch := b.Commit.Branch()
-	if !schedulesCount(b) || strings.ContainsRune(b.Commit.Repo+branch, 0) {
+	if !schedulesCount(b) || b.Unscheduled || strings.ContainsRune(b.Commit.Repo+branch, 0) {
 		return
 	}
 	old := tx.schedulesOf(b.Commit.Repo, branch)
@@ -70,7 +70,30 @@ func (tx *txn) dropSchedules(c *DropSchedules) error {
 	for _, s := range all {
 		tx.schedules.Delete(scheduleKey(s.Repo, s.Branch, &s.Spec))
 	}
+	if tx.version >= 2 { // a node of before would not
+		tx.silence(c.Repo, c.Branch)
+	}
 	return nil
+}
+
+// silence takes from the branch's builds that are not planned yet their say on its
+// schedules.
+func (tx *txn) silence(repo, branch string) {
+	var pending []*Build
+	it := tx.builds.Root().Iterator()
+	for _, b, ok := it.Next(); ok; _, b, ok = it.Next() {
+		if b.Status.Terminal() || b.Unscheduled || b.Commit.Repo != repo || b.Commit.Branch() != branch || !schedulesCount(b) {
+			continue
+		}
+		if plan, ok := tx.jobs.Get(JobID{Build: b.ID}.key()); ok && !plan.Status.Terminal() {
+			pending = append(pending, b)
+		}
+	}
+	for _, b := range pending {
+		next := *b
+		next.Unscheduled = true
+		tx.putBuild(&next)
+	}
 }
 
 func (tx *txn) schedulesOf(repo, branch string) []*Schedule {

@@ -227,7 +227,8 @@ type FireSchedule struct {
 }
 
 // DropSchedules forgets a branch's schedules: it is there no more, or the clock is to
-// leave it alone. The next commit on the branch brings its own.
+// leave it alone. Its commits that are known and not planned yet bring none either; the
+// next one on the branch does.
 type DropSchedules struct {
 	Repo   string `json:"repo"`
 	Branch string `json:"branch"`

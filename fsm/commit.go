@@ -92,6 +92,9 @@ type Build struct {
 	CanceledBy string `json:"canceled_by,omitempty"`
 	// ReplacedBy is set where that was a newer build of its concurrency group.
 	ReplacedBy BuildID `json:"replaced_by,omitempty"`
+	// Unscheduled says that its plan brings no schedules: its branch was deleted since,
+	// or the clock was told to leave it alone.
+	Unscheduled bool `json:"unscheduled,omitempty"`
 	// Entered are the concurrency groups of which it has taken a place as a whole.
 	Entered []string `json:"entered,omitempty"`
 

@@ -3,6 +3,7 @@ package fsm
 import (
 	"cmp"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -28,12 +29,12 @@ func (w *world) commandMore(f []string, arg func(int) string, opt lineOptions) C
 		due, err := time.Parse("2006-01-02 15:04:05", "2026-01-02 "+arg(4))
 		w.check(err)
 		return Command{FireSchedule: &FireSchedule{Repo: arg(1), Branch: arg(2), Spec: cron(arg(3), arg(2)), Due: due}}
-	case "unschedule": // unschedule REPO BRANCH
+	case "unschedule": // unschedule REPO BRANCH [pending]
 		return Command{DropSchedules: &DropSchedules{Repo: arg(1), Branch: arg(2), By: "somebody"}}
-	case "see": // see REPO [url=U] [done=1] +REF=SHA new, REF=WAS/SHA moved, -REF=WAS gone; REF is a branch or tags/T
+	case "see": // see REPO [url=U] [done=1] [pending=1] +REF=SHA new, REF=WAS/SHA moved, -REF=WAS gone; REF is a branch or tags/T
 		c := &SeeHeads{Repo: arg(1), CloneURL: opt.get("url", "git://"+arg(1)), Done: opt["done"] != ""}
 		for _, word := range f[2:] {
-			if name, value, ok := strings.Cut(word, "="); ok && name != "url" && name != "done" {
+			if name, value, ok := strings.Cut(word, "="); ok && !slices.Contains([]string{"url", "done", "pending"}, name) {
 				c.Heads = append(c.Heads, seen(name, value))
 			}
 		}

@@ -129,7 +129,19 @@ func TestVersionIsRaised(t *testing.T) {
 			t.Errorf("restored to another state: %v", err)
 		}
 	}
+	// silenced: a branch that is forgotten takes its say from the newest build.
+	silenced := func() bool {
+		do(Command{DropSchedules: &DropSchedules{Repo: "acme/api", Branch: "main"}})
+		for b := range s.Builds(0) {
+			return b.Unscheduled
+		}
+		t.Fatal("there is no build")
+		return false
+	}
 	push("1")
+	if silenced() {
+		t.Error("version 1 silences what is not planned")
+	}
 	restore(3)
 	if _, ok := s.Remote("acme/api"); ok || s.Version() != 1 {
 		t.Errorf("version %d notes remotes", s.Version())
@@ -137,6 +149,9 @@ func TestVersionIsRaised(t *testing.T) {
 	do(Command{RaiseVersion: &RaiseVersion{Version: 2}})
 	do(Command{RaiseVersion: &RaiseVersion{Version: 1}})
 	push("2")
+	if !silenced() {
+		t.Error("version 2 does not silence what is not planned")
+	}
 	restore(snapshotVersion)
 	if _, ok := s.Remote("acme/api"); !ok || s.Version() != 2 {
 		t.Errorf("version %d notes no remotes", s.Version())

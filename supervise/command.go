@@ -7,19 +7,17 @@ import (
 	"sync"
 	"syscall"
 	"time"
-
-	"github.com/codepr/narwhal/fsm"
 )
 
 // command runs argv in a session of its own until it has ended and all that it
 // printed has been taken. It is told to end when ctx does.
 func (s *site) command(ctx context.Context, step int, argv, env []string, out *output) ending {
-	_, kills := s.memory()
+	guest := s.enter()
 	pid, wait, err := s.parent.start(argv, &syscall.ProcAttr{
 		Dir: s.task.Dir, Env: env, Files: out.files(), Sys: &syscall.SysProcAttr{Setsid: true},
 	})
 	if err != nil {
-		return broken("%s could not be started: %v", argv[0], err)
+		return s.leave(guest, broken("%s could not be started: %v", argv[0], err))
 	}
 	yieldTo(pid, s.task.Nice, s.task.OOMScore)
 	s.started(step, pid)
@@ -49,10 +47,7 @@ func (s *site) command(ctx context.Context, step int, argv, env []string, out *o
 	}
 	verdict := judge(ctx, end.status, told)
 	verdict.usage = end.usage
-	if peak, now := s.memory(); verdict.cause == fsm.CauseFailure && now > kills {
-		verdict = tooMuch(verdict, s.task.MemoryLimit, peak)
-	}
-	return verdict
+	return s.leave(guest, verdict)
 }
 
 // memory is what the job has used at most, in bytes, and how many of its processes

@@ -224,7 +224,7 @@ func TestShells(t *testing.T) {
 	j.task.Env, j.task.Steps[0].Shell = []string{"PATH=" + j.dir}, pipeline.ShellBash
 	j.task.Where = "image x"
 	if _, err := os.Stat("/bin/bash"); err != nil {
-		expect(t, j.run(t.Context()), fsm.Errored, fsm.CauseConfig, 0, "image x has no shell: there is no bash")
+		expect(t, j.run(t.Context()), fsm.Errored, fsm.CauseConfig, 0, "image x has no bash in its PATH: use one that has, or leave out `shell: bash`")
 	}
 }
 

@@ -27,7 +27,8 @@ const (
 	RecordWait    RecordKind = "wait"    // a step waits for a person
 	RecordGo      RecordKind = "go"      // a person has decided on it
 	RecordStep    RecordKind = "step"    // a step ended
-	RecordStop    RecordKind = "stop"    // somebody asked for the job's end
+	RecordStop    RecordKind = "stop"    // narwhal asked for the job's end
+	RecordTold    RecordKind = "told"    // the supervisor was told to end the job, whoever that did
 	RecordSaved   RecordKind = "saved"   // an archive is whole
 	RecordEnd     RecordKind = "end"     // the job ended; the last one counts
 )
@@ -67,7 +68,8 @@ func (j *Journal) Append(r Record) error {
 	if err != nil {
 		return fmt.Errorf("append to journal: %w", err)
 	}
-	if _, err := j.file.Write(append(line, '\n')); err != nil {
+	// The job may have left half a line, which is not to swallow the record.
+	if _, err := j.file.Write(slices.Concat([]byte{'\n'}, line, []byte{'\n'})); err != nil {
 		return fmt.Errorf("append to journal: %w", err)
 	}
 	return nil
@@ -86,9 +88,15 @@ func Note(path string, r Record) error {
 }
 
 // A job can write to its own journal: what is read is bounded, and what makes no
-// sense is passed over.
+// sense is passed over. Of a journal that is longer than maxJournal its first part is
+// read, and the last lastJournal bytes, which have room for the largest end: by then
+// nothing of the job runs.
 const (
-	maxJournal = 16 << 20
+	maxJournal  = 16 << 20
+	lastJournal = 4 << 20
+	// maxRecords is how many of the first are kept at least, and of the last: twice what
+	// the largest job has.
+	maxRecords = 32 << 10
 	maxMessage = 4 << 10
 	maxSteps   = 1000
 )
@@ -103,21 +111,90 @@ func ReadJournal(path string) ([]Record, error) {
 		return nil, fmt.Errorf("read journal: %w", err)
 	}
 	defer func() { _ = file.Close() }()
-	var records []Record
-	in := bufio.NewReader(io.LimitReader(file, maxJournal))
+	info, err := file.Stat()
+	if err != nil {
+		return nil, fmt.Errorf("read journal: %w", err)
+	}
+	first, last := int64(maxJournal), int64(0)
+	if info.Size() > maxJournal {
+		first, last = maxJournal-lastJournal, lastJournal
+	}
+	var some someRecords
+	err = some.read(io.LimitReader(file, first))
+	if err == nil && last > 0 {
+		err = some.read(io.NewSectionReader(file, info.Size()-last, last))
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read journal: %w", err)
+	}
+	return append(some.first, some.last...), nil
+}
+
+// someRecords are the first maxRecords of a journal, and the last.
+type someRecords struct{ first, last []Record }
+
+func (s *someRecords) read(from io.Reader) error {
+	in := bufio.NewReader(from)
 	for {
 		line, err := in.ReadBytes('\n')
 		if errors.Is(err, io.EOF) {
-			return records, nil // what has no end was torn by a crash
+			return nil // what has no end was torn by a crash
 		}
 		if err != nil {
-			return nil, fmt.Errorf("read journal: %w", err)
+			return err
 		}
 		var r Record
-		if json.Unmarshal(bytes.TrimSpace(line), &r) == nil && r.sound() {
-			records = append(records, r)
+		switch {
+		case json.Unmarshal(bytes.TrimSpace(line), &r) != nil || !r.sound():
+		case len(s.first) < maxRecords:
+			s.first = append(s.first, r)
+		default:
+			if len(s.last) == 2*maxRecords {
+				s.last = slices.Clone(s.last[maxRecords:])
+			}
+			s.last = append(s.last, r)
 		}
 	}
+}
+
+// BoundJournal leaves of a journal that is longer than what is read of it what tells of
+// a job that has ended. It is for when nothing writes to it any more.
+func BoundJournal(path string) error {
+	info, err := os.Stat(path)
+	if err != nil || info.Size() <= maxJournal {
+		return nil
+	}
+	records, err := ReadJournal(path)
+	if err != nil {
+		return err
+	}
+	var text bytes.Buffer
+	for _, r := range lasting(records) {
+		line, err := json.Marshal(r)
+		if err != nil {
+			return fmt.Errorf("bound journal: %w", err)
+		}
+		text.Write(append(line, '\n'))
+	}
+	short := path + ".short"
+	if err := errors.Join(os.WriteFile(short, text.Bytes(), 0o666), os.Rename(short, path)); err != nil {
+		return fmt.Errorf("bound journal: %w", err)
+	}
+	return nil
+}
+
+// lasting are the records that tell what became of a job, of each kind no more than it
+// can have had: the last ones.
+func lasting(records []Record) (kept []Record) {
+	count := make(map[RecordKind]int)
+	for _, r := range slices.Backward(records) {
+		if r.Kind != RecordProcess && count[r.Kind] < maxSteps {
+			count[r.Kind]++
+			kept = append(kept, r)
+		}
+	}
+	slices.Reverse(kept)
+	return kept
 }
 
 // Outcome gives what the last end record says; ok is false where there is none.
@@ -143,7 +220,7 @@ func Has(records []Record, kind RecordKind) bool {
 // sound brings a record within bounds, and reports whether it makes sense.
 func (r *Record) sound() bool {
 	switch r.Kind {
-	case RecordBegun, RecordStart, RecordProcess, RecordStop, RecordWait, RecordGo:
+	case RecordBegun, RecordStart, RecordProcess, RecordStop, RecordTold, RecordWait, RecordGo:
 		return true
 	case RecordStep:
 		return r.Result != nil && soundStep(r.Result)
@@ -193,7 +270,8 @@ var ends = []fsm.Cause{"", fsm.CauseFailure, fsm.CauseTimeout, fsm.CauseOOM, fsm
 func soundStep(s *fsm.StepResult) bool {
 	s.Name = clip(s.Name)
 	s.PeakMemory, s.CPUTime, s.Tries = max(s.PeakMemory, 0), max(s.CPUTime, 0), max(s.Tries, 0)
-	return s.Status == fsm.Skipped && s.Cause == "" || soundEnd(s.Status, s.Cause)
+	noImage := s.Status == fsm.Errored && s.Cause == fsm.CauseImagePull // a job of which that is said has no journal
+	return s.Status == fsm.Skipped && s.Cause == "" || noImage || soundEnd(s.Status, s.Cause)
 }
 
 func clip(text string) string {

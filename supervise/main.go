@@ -15,8 +15,8 @@ const exitBroken = 125
 
 // Main is a container's first process: it runs the task that WriteSpec left in
 // dir, with environ (what the image and the engine gave) below the task's own
-// environment and the values that WriteSecrets left, and returns the exit code: 0
-// where the job passed. TERM cancels.
+// environment, and returns the exit code: 0 where the job passed. StopSignal cancels. A job
+// with secrets has Await for it.
 func Main(ctx context.Context, dir string, environ []string) int {
 	task, err := readSpec(dir)
 	if err != nil {

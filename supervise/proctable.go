@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"syscall"
+	"time"
 )
 
 // Proc is a process of this machine.
@@ -150,3 +151,13 @@ var boot = sync.OnceValue(func() string {
 	}
 	return strings.TrimSpace(string(data))
 })
+
+// killOthers kills all that runs in the container whose first process this is, and
+// returns when nothing does, or soon: there may be some that it may not kill.
+func killOthers() {
+	for until := time.Now().Add(drainFor); time.Now().Before(until); time.Sleep(time.Millisecond) {
+		if err := syscall.Kill(-1, syscall.SIGKILL); err != nil {
+			return
+		}
+	}
+}

@@ -66,13 +66,28 @@ func supervise(ctx context.Context, task Task, p parent, below []string, logPath
 	ctx, r.stopper = newStopper(ctx)
 	defer r.stopper.close()
 	r.site.now = r.stopper.now
-	end := r.whole(ctx)
+	end := r.whole(r.noting(ctx))
+	if r.site.contained() {
+		killOthers() // who still runs could write to the journal after its end
+	}
 	if err := log.Close(); err != nil && passed(end) {
 		end = broken("its log could not be kept: %v", err)
 	}
 	o = r.outcome(end)
 	o.LogBytes = log.Size()
 	return o, journal.Append(Record{Kind: RecordEnd, Outcome: &o})
+}
+
+// noting has the journal tell when ctx is ended, by whoever that is.
+func (r *run) noting(ctx context.Context) context.Context {
+	r.lingering.Go(func() {
+		select {
+		case <-ctx.Done():
+			_ = r.journal.Append(Record{Kind: RecordTold}) // for whom it matters, the end says no less
+		case <-r.over:
+		}
+	})
+	return ctx
 }
 
 func newRun(task *Task, p parent, log *joblog.Writer, journal *Journal) *run {
@@ -84,7 +99,7 @@ func newRun(task *Task, p parent, log *joblog.Writer, journal *Journal) *run {
 		task: task, log: log, journal: journal, mask: mask.New(values), since: time.Now().UTC(),
 		over: make(chan struct{}), results: make([]fsm.StepResult, len(task.Steps)), running: make(map[int]RunningStep),
 	}
-	r.site = &site{task: task, parent: p, say: log.Printf, started: r.started, installs: newInstalls()}
+	r.site = &site{task: task, parent: p, say: log.Printf, started: r.started, installs: newInstalls(), crowd: newCrowd()}
 	return r
 }
 
@@ -96,7 +111,7 @@ func (r *run) outcome(end ending) fsm.Outcome {
 		o.CPUTime += s.CPUTime
 		o.PeakMemory = max(o.PeakMemory, s.PeakMemory)
 	}
-	if _, shared := r.site.parent.(direct); !shared { // the container is the job's own
+	if r.site.contained() {
 		o.PeakMemory = max(o.PeakMemory, peakMemory()+r.satellites.peak())
 	}
 	return o
@@ -199,7 +214,7 @@ func (r *run) clean() {
 	}
 	r.lingering.Wait()
 	free := r.drain()
-	if len(r.task.Marks) > 0 && os.Getpid() != 1 {
+	if len(r.task.Marks) > 0 && !r.site.contained() {
 		// Also those that hold no output: nothing else tells of them.
 		n, err := KillAll(Marked(r.task.Marks))
 		if !free && (err != nil || n > 0) {

@@ -19,7 +19,7 @@ func satelliteSocket(name string) string { return name + ".sock" }
 // run: it takes orders from the job's own first process at the socket NAME.sock in
 // the SocketsDir of dir, which all of the job's containers share. environ is what
 // the image and the engine gave. It returns the exit code when all who came have
-// left, or on TERM.
+// left, or on StopSignal.
 func Satellite(ctx context.Context, name, dir string, environ []string) int {
 	ctx, stop := untilTold(ctx)
 	defer stop()
@@ -41,7 +41,7 @@ func serveSatellite(ctx context.Context, name, dir string, environ []string) err
 	var reaping sync.WaitGroup // never waited for: it ends with this process
 	r := newReaper()
 	reaping.Go(r.run)
-	o := &outpost{parent: r, environ: environ, installs: newInstalls(), empty: make(chan struct{})}
+	o := &outpost{parent: r, environ: environ, installs: newInstalls(), crowd: newCrowd(), empty: make(chan struct{})}
 	var accepting, visits sync.WaitGroup
 	accepting.Go(func() {
 		for {
@@ -71,6 +71,7 @@ type outpost struct {
 	parent   parent
 	environ  []string
 	installs chan bool
+	crowd    *crowd
 
 	mu    sync.Mutex
 	count int           // who is here
@@ -184,7 +185,7 @@ func (v *visit) copyOn(ctx context.Context, out *output) {
 
 func (o *outpost) site(v *visit, g *given) *site {
 	return &site{
-		task: &g.Task, parent: o.parent, env: overlay(o.environ, g.Task.Env), now: g.now, installs: o.installs,
+		task: &g.Task, parent: o.parent, env: overlay(o.environ, g.Task.Env), now: g.now, installs: o.installs, crowd: o.crowd,
 		say:     func(f string, args ...any) { _ = v.wire.send(frameSay, fmt.Appendf(nil, f, args...)) },
 		started: func(_, pid int) { _ = v.wire.tell(framePid, pid) },
 	}

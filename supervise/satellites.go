@@ -45,7 +45,7 @@ func (s *satellites) connect(ctx context.Context) error {
 	defer cancel()
 	for i := range s.r.task.Steps {
 		step := &s.r.task.Steps[i]
-		if step.Satellite == "" {
+		if step.Satellite == "" || step.Missing != nil {
 			continue
 		}
 		conn, err := s.dial(ctx, step)
@@ -139,7 +139,7 @@ func (d *distant) order(i int, step *Step, secrets []string) order {
 	s.Timeout = 0 // is seen to here
 	o := order{Index: i, Step: s, Secrets: secrets, Task: Task{
 		Dir: t.Dir, Env: t.Env, Grace: t.Grace, Shell: t.Shell, Where: t.Where, Install: t.Install,
-		Nice: t.Nice, OOMScore: t.OOMScore, MemoryLimit: t.MemoryLimit,
+		Nice: t.Nice, OOMScore: t.OOMScore, MemoryLimit: t.MemoryLimit, MemoryBytes: t.MemoryBytes,
 	}}
 	if step.Where != "" {
 		o.Task.Where = step.Where

@@ -12,33 +12,24 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// maxSecrets bounds SecretsFile, in bytes.
+// maxSecrets is how many bytes a job's secrets have together, at most.
 const maxSecrets = 1 << 20
 
-// WriteSecrets leaves the values, by name, in the folder dir for Main. The folder
-// should be of a file system in memory: the file is emptied when it has been read,
-// which disks don't promise to forget by.
-func WriteSecrets(dir string, values map[string]string) error {
-	data, err := json.Marshal(values)
-	if err != nil {
-		return fmt.Errorf("write secrets: %w", err)
+// Fits is an error where Begin would not take the secrets.
+func Fits(values map[string]string) error {
+	size := 0
+	for name, value := range values {
+		size += len(name) + len(value)
 	}
-	if len(data) > maxSecrets {
-		return fmt.Errorf("write secrets: they have %d bytes, more than %d", len(data), maxSecrets)
-	}
-	// Writable by all: the container's user is not ours, and has to empty it.
-	path := filepath.Join(dir, SecretsFile)
-	if err := os.WriteFile(path, data, 0o666); err != nil {
-		return fmt.Errorf("write secrets: %w", err)
-	}
-	if err := os.Chmod(path, 0o666); err != nil {
-		return fmt.Errorf("write secrets: %w", err)
+	if size > maxSecrets {
+		return fmt.Errorf("the secrets that the job names have %d KiB together, more than %d KiB", size>>10, maxSecrets>>10)
 	}
 	return nil
 }
 
-// takeSecrets reads what WriteSecrets left and empties the file. There need be
-// none.
+// takeSecrets reads SecretsFile and empties it. There is one only where a narwhal of a
+// version before this one, whose program has been replaced while it ran, has started
+// the job.
 func takeSecrets(dir string) (values map[string]string, err error) {
 	file, err := os.OpenFile(filepath.Join(dir, SecretsFile), os.O_RDWR, 0)
 	if errors.Is(err, fs.ErrNotExist) {

@@ -2,6 +2,7 @@ package supervise_test
 
 import (
 	"encoding/base64"
+	"encoding/json"
 	"errors"
 	"os"
 	"os/exec"
@@ -47,6 +48,13 @@ func (j *job) main(who *syscall.Credential) (code int, printed string) {
 	return child.ProcessState.ExitCode(), string(out)
 }
 
+// leaveSecrets is what versions of narwhal before this one did.
+func leaveSecrets(dir string, values map[string]string) error {
+	data, err := json.Marshal(values)
+	path := filepath.Join(dir, supervise.SecretsFile)
+	return errors.Join(err, os.WriteFile(path, data, 0o666), os.Chmod(path, 0o666))
+}
+
 func nobody(t *testing.T) *syscall.Credential {
 	t.Helper()
 	if os.Getuid() != 0 {
@@ -64,7 +72,7 @@ func TestSecrets(t *testing.T) {
 	j.task.Steps[1].Secrets = []string{"TOKEN", "KEY", "MISSING"}
 	j.task.Steps[1].Env = []string{"TOKEN=from the file"}
 	j.task.Steps[2].Name = "says " + token
-	if err := supervise.WriteSecrets(j.dir, map[string]string{"TOKEN": token, "KEY": key, "OTHER": "never named"}); err != nil {
+	if err := leaveSecrets(j.dir, map[string]string{"TOKEN": token, "KEY": key, "OTHER": "never named"}); err != nil {
 		t.Fatal(err)
 	}
 	code, said := j.main(nil)
@@ -97,7 +105,7 @@ func TestStepsCantReadTheSupervisor(t *testing.T) {
 	who := nobody(t)
 	j := newJob(t, `id -u; cat secrets; cat /proc/$PPID/environ || echo closed; cat /proc/$PPID/maps >/dev/null || echo closed
 		dd if=/proc/$PPID/mem bs=1 count=1 2>/dev/null || echo closed; cat /proc/self/environ >/dev/null && echo own`)
-	if err := supervise.WriteSecrets(j.dir, map[string]string{"TOKEN": "a token that is here"}); err != nil {
+	if err := leaveSecrets(j.dir, map[string]string{"TOKEN": "a token that is here"}); err != nil {
 		t.Fatal(err)
 	}
 	code, said := j.main(who)
@@ -113,7 +121,7 @@ func TestStepsCantReadTheSupervisor(t *testing.T) {
 func TestSecretsThatCantBeWiped(t *testing.T) {
 	who := nobody(t)
 	j := newJob(t, "echo ran")
-	if err := supervise.WriteSecrets(j.dir, map[string]string{"TOKEN": "t0ken"}); err != nil {
+	if err := leaveSecrets(j.dir, map[string]string{"TOKEN": "t0ken"}); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.Chmod(filepath.Join(j.dir, supervise.SecretsFile), 0o444); err != nil {

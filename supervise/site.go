@@ -3,6 +3,7 @@ package supervise
 import (
 	"context"
 	"fmt"
+	"os"
 	"strings"
 	"sync"
 
@@ -22,9 +23,17 @@ type site struct {
 	// installs holds one value: whether the installer's lists are fresh. Who has
 	// taken it installs; two at a time would be in each other's way.
 	installs chan bool
+	crowd    *crowd // of all sites in the container
 
 	mu       sync.Mutex
 	sessions []int // led by processes that have ended, but left others behind
+}
+
+// contained reports whether this process is the first of a container that is the job's
+// own. A narwhal that runs jobs within itself may be the first process of one, too.
+func (s *site) contained() bool {
+	_, within := s.parent.(direct)
+	return !within && os.Getpid() == 1
 }
 
 func newInstalls() chan bool {
@@ -45,7 +54,7 @@ func (s *site) try(ctx context.Context, i int, step *Step, secrets []string, out
 	argv := s.shell(step)
 	path := s.lookShell(argv[0], env)
 	if path == "" {
-		return misconfigured("%s has no shell: there is no %s in its PATH", s.task.where(), argv[0])
+		return misconfigured("%s has no %s in its PATH: %s", s.task.where(), argv[0], noShell(step))
 	}
 	used, end, ok := s.install(ctx, i, step, env, out)
 	if !ok {
@@ -71,6 +80,14 @@ func (s *site) shell(step *Step) []string {
 	default:
 		return []string{"sh", "-e", "-c"}
 	}
+}
+
+// noShell is what there is to do where a step's shell isn't there.
+func noShell(step *Step) string {
+	if step.Shell == pipeline.ShellBash {
+		return "use one that has, or leave out `shell: bash`"
+	}
+	return "a step needs a shell: use an image that has one"
 }
 
 func (s *site) lookShell(name string, env []string) string {

@@ -47,7 +47,7 @@ func (r *run) room(i int) (room, error) {
 // step runs a step to its end, and notes what became of it.
 func (r *run) step(ctx context.Context, i int) ending {
 	step := &r.task.Steps[i]
-	end, tries := r.await(ctx, i), 0
+	end, tries := r.turn(ctx, i), 0
 	result := fsm.StepResult{Name: step.Name, StartedAt: time.Now().UTC()}
 	if passed(end) {
 		r.log.Printf("step %s (%d of %d)", step.Name, i+1, len(r.task.Steps))
@@ -74,6 +74,14 @@ func (r *run) step(ctx context.Context, i int) ending {
 	}
 	r.note(i, result)
 	return end
+}
+
+// turn returns when the step may go on: its ending is one of Passed then.
+func (r *run) turn(ctx context.Context, i int) ending {
+	if m := r.task.Steps[i].Missing; m != nil { // nobody is to approve what can't run
+		return ending{status: fsm.Errored, cause: m.Cause, message: m.Message}
+	}
+	return r.await(ctx, i)
 }
 
 // tries runs a step until it passes or is not to be tried again.
@@ -161,7 +169,7 @@ func (r *run) started(i, pid int) {
 	r.leads(i, pid)
 	if self, ok := stat(pid); ok {
 		record := Record{Kind: RecordProcess, Step: i, Pid: pid, Start: self.Start}
-		if _, shared := r.site.parent.(direct); shared { // a container's numbers mean nothing outside of it
+		if !r.site.contained() { // a container's numbers mean nothing outside of it
 			record.Boot = boot()
 		}
 		_ = r.journal.Append(record)

@@ -32,7 +32,47 @@ func TestMain(m *testing.M) {
 	if dir := os.Getenv(satelliteEnv); dir != "" {
 		os.Exit(supervise.Satellite(context.Background(), "sat", dir, []string{"PATH=/usr/bin:/bin", "BELOW=satellite", "OVER=satellite"}))
 	}
+	if dir := os.Getenv(runEnv); dir != "" {
+		os.Exit(runBesideAnother(dir))
+	}
 	goleak.VerifyTestMain(m)
+}
+
+// runEnv makes it a narwhal that runs a job within itself, beside another's process.
+const runEnv = "SUPERVISE_TEST_RUN"
+
+// runBesideAnother gives 0 where the other's process outlives the job.
+func runBesideAnother(dir string) int {
+	other := exec.Command("sleep", "600")
+	if err := other.Start(); err != nil {
+		panic(err)
+	}
+	task := supervise.Task{Dir: dir, Env: []string{"PATH=/usr/bin:/bin"}, Steps: []supervise.Step{{Name: "s", Command: []string{"echo $PPID"}}}}
+	o, err := supervise.Run(context.Background(), task, filepath.Join(dir, supervise.LogFile), filepath.Join(dir, supervise.JournalFile))
+	if err != nil || o.Status != fsm.Passed || os.Getpid() != 1 {
+		return 2
+	}
+	var status syscall.WaitStatus
+	if pid, err := syscall.Wait4(other.Process.Pid, &status, syscall.WNOHANG, nil); pid != 0 || err != nil {
+		return 3
+	}
+	return 0
+}
+
+// TestNarwhalIsTheFirstProcess: a narwhal that runs jobs as processes may be the first of
+// a container itself. A job's end is not that of all that runs there.
+func TestNarwhalIsTheFirstProcess(t *testing.T) {
+	nobody(t) // it takes root
+	j := newJob(t)
+	child := exec.CommandContext(t.Context(), os.Args[0])
+	child.Env = append(os.Environ(), runEnv+"="+j.dir)
+	child.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWPID}
+	if out, err := child.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	if got := j.printed(); got != "0 1\n" {
+		t.Errorf("printed %q", got)
+	}
 }
 
 // job is a run in a folder of its own.
@@ -158,7 +198,7 @@ func TestWhatCannotBeRun(t *testing.T) {
 	expect(t, j.run(t.Context()), fsm.Errored, "", 0, "working directory")
 	j = newJob(t, "true")
 	j.task.Shell, j.task.Where = "no-such-shell", "image scratch"
-	expect(t, j.run(t.Context()), fsm.Errored, fsm.CauseConfig, 0, "image scratch has no shell")
+	expect(t, j.run(t.Context()), fsm.Errored, fsm.CauseConfig, 0, "image scratch has no no-such-shell in its PATH: a step needs a shell")
 	expect(t, newJob(t, strings.Repeat("x", 200<<10)).run(t.Context()), fsm.Errored, fsm.CauseConfig, 0, "longer than")
 }
 
@@ -381,7 +421,7 @@ func TestMainRunsTheSpec(t *testing.T) {
 		t.Fatal(err)
 	}
 	j.until(t.Context(), "up")
-	if err := child.Process.Signal(syscall.SIGTERM); err != nil {
+	if err := child.Process.Signal(supervise.StopSignal); err != nil {
 		t.Fatal(err)
 	}
 	if err := child.Wait(); child.ProcessState.ExitCode() != 9 {
@@ -397,7 +437,7 @@ func TestMainRunsTheSpec(t *testing.T) {
 // TestSignalsOfTheStepsEndNothing: a step may signal the job's first process, as the
 // same user. Its own processes get signals as ever.
 func TestSignalsOfTheStepsEndNothing(t *testing.T) {
-	j := newJob(t, "for s in HUP INT QUIT USR1 USR2 ALRM ABRT PIPE SEGV BUS TRAP SYS XCPU IO; do kill -$s $PPID; done; echo on",
+	j := newJob(t, "for s in HUP INT QUIT TERM USR1 USR2 ALRM ABRT PIPE SEGV BUS TRAP SYS XCPU IO; do kill -$s $PPID; done; echo on",
 		"trap 'echo hung up' HUP; kill -HUP $$; sh -c 'kill -INT $$' || echo interrupted")
 	code, said := j.main(nil)
 	o, ok := supervise.Outcome(j.records())

@@ -22,6 +22,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/codepr/narwhal/fsm"
 	"github.com/codepr/narwhal/pipeline"
 )
 
@@ -50,6 +51,7 @@ type Task struct {
 	// MemoryLimit is in words, such as "256 MiB": of a container, whose steps may be
 	// killed for going beyond it.
 	MemoryLimit string `json:"memory_limit,omitempty"`
+	MemoryBytes int64  `json:"memory_bytes,omitempty"` // the same as a number
 	// Memory tells what is said of the container's own group where the job has
 	// another: its peak in bytes, and how many processes were killed. It may be nil.
 	Memory func() (peak int64, kills int) `json:"-"`
@@ -57,7 +59,7 @@ type Task struct {
 	// are found that left their session. None are looked for where it is empty.
 	Marks []string `json:"marks,omitempty"`
 	// SecretValues are those that steps name, by name. They never travel with the
-	// rest: Main has them from SecretsFile.
+	// rest: Await is told them by Begin.
 	SecretValues map[string]string `json:"-"`
 	// Job names the job in messages, as commands take it.
 	Job string `json:"job,omitempty"`
@@ -102,6 +104,8 @@ type Step struct {
 	Lock   string `json:"lock,omitempty"`
 	// Skip says why the step is left out; empty where it isn't.
 	Skip string `json:"skip,omitempty"`
+	// Missing is why the step can't be run at all, when its turn comes; nil where it can.
+	Missing *Missing `json:"missing,omitempty"`
 	// Retry may name failure, timeout and oom; nil is never.
 	Retry *pipeline.Retry `json:"retry,omitempty"`
 	// AllowFailure lets what comes after it go on as if it had passed.
@@ -112,6 +116,12 @@ type Step struct {
 	Satellite string `json:"satellite,omitempty"`
 	// Where names the satellite's container in messages; the task's where it is empty.
 	Where string `json:"where,omitempty"`
+}
+
+// Missing says that a step's container is not there.
+type Missing struct {
+	Cause   fsm.Cause `json:"cause,omitempty"` // image_pull or config
+	Message string    `json:"message"`
 }
 
 // Service runs beside the job.
@@ -133,7 +143,7 @@ const (
 	SpecFile    = "spec.json"
 	LogFile     = "log"
 	JournalFile = "journal"
-	SecretsFile = "secrets" // a JSON object of name and value; emptied before any step runs
+	SecretsFile = "secrets" // of earlier versions: a JSON object of name and value; emptied before any step runs
 	InDir       = "in"      // archives to restore
 	OutDir      = "out"     // archives that were made; those that are there are whole
 	SocketsDir  = "sock"    // the usual SocketDir

@@ -22,7 +22,7 @@ const (
 	AwaitFor = 15 * time.Minute
 
 	beginTimeout = 10 * time.Second
-	maxBegin     = 8 * maxSecrets // as JSON escapes them
+	maxBegin     = 8*maxSecrets + 1<<10 // as JSON escapes them
 )
 
 // beginning is what Begin sends.
@@ -35,8 +35,8 @@ type begun struct {
 	Error string `json:"error,omitempty"`
 }
 
-// Await is Main for a container that was made before its job was known: it waits in
-// dir until Begin is called, and for AwaitFor at most. Only then does it read what
+// Await is Main for a container that was made before its job was known, or whose job
+// has secrets, which Begin brings: it waits in dir until Begin is called, and for AwaitFor at most. Only then does it read what
 // WriteSpec left. The journal has a RecordBegun before Begin hears of it, and before
 // anything of the job is done.
 func Await(ctx context.Context, dir string, environ []string) int {
@@ -112,6 +112,9 @@ func hear(conn net.Conn, dir string) (*Task, error) {
 // its folder, with these secrets. After an error it may have begun all the same: the
 // journal tells, once the process is gone.
 func Begin(ctx context.Context, socket string, secrets map[string]string) error {
+	if err := Fits(secrets); err != nil {
+		return fmt.Errorf("begin: %w", err)
+	}
 	ctx, cancel := context.WithTimeout(ctx, beginTimeout)
 	defer cancel()
 	conn, err := dial(ctx, socket)

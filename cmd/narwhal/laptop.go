@@ -121,7 +121,7 @@ func (l *laptop) takeDir() error {
 func (l *laptop) assemble() error {
 	id := cluster.Identity{ClusterID: "laptop", NodeID: "run-" + nameOf(l.dir), Incarnation: uint64(time.Now().UnixNano())}
 	cfg := nodeConfig{
-		dataDir: l.dir, name: "here", executor: l.o.executor, defaultImage: l.o.image, grace: 10 * time.Second,
+		dataDir: l.dir, name: "here", executor: l.o.executor, defaultImage: l.o.image, pull: l.o.pull, grace: 10 * time.Second,
 		logBytes: 1 << 30, suspect: link.DefaultSuspect, lost: link.DefaultLost, protocols: []string{"https", "ssh"},
 	}
 	store, err := blob.Open(blob.Config{Dir: filepath.Join(l.dir, "blobs"), Limit: maxBlob}, l.log)

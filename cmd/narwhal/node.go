@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -16,6 +17,7 @@ import (
 	"github.com/codepr/narwhal/agent"
 	"github.com/codepr/narwhal/bucket"
 	"github.com/codepr/narwhal/cluster"
+	"github.com/codepr/narwhal/executor"
 	"github.com/codepr/narwhal/link"
 	"github.com/codepr/narwhal/pipeline"
 	"github.com/codepr/narwhal/runner"
@@ -39,6 +41,9 @@ type nodeConfig struct {
 	cpu          string
 	memory, disk string
 	warm         int // containers made ahead for an image
+	pull         string
+	jobNetworks  string
+	jobProcesses int64
 	voterOnly    bool
 	noVoter      bool
 
@@ -74,6 +79,7 @@ type nodeConfig struct {
 	repairBytes         int64              // of repairRate, a second
 	cacheBytes          int64              // of bucketCaches
 	marks               runner.Marks       // of diskHigh and diskLow
+	servicePool         netip.Prefix       // of jobNetworks
 }
 
 func nodeCommand() *cobra.Command {
@@ -124,6 +130,9 @@ func (c *nodeConfig) flags(f *pflag.FlagSet) {
 	f.StringVar(&c.memory, "memory", "", "the `memory` to offer to jobs, such as 8Gi (default: the machine's, less a reserve)")
 	f.StringVar(&c.disk, "disk", "", "the `disk` to offer to jobs, such as 50Gi (default: what is free below --data-dir)")
 	f.IntVar(&c.warm, "warm", 1, "how many containers are kept ready for an image in use, 4 of all images at most; 0 is none")
+	f.StringVar(&c.pull, "pull", string(executor.PullIfNotPresent), "when an image is asked for at its registry: `if-not-present`, always or never")
+	f.StringVar(&c.jobNetworks, "job-networks", executor.DefaultPool.String(), "the `prefix` of IPv4 addresses that the networks of jobs have theirs from, from /8 to /21")
+	f.Int64Var(&c.jobProcesses, "job-processes", executor.DefaultPids, "how many processes and threads a job's container has at most")
 	f.BoolVar(&c.voterOnly, "voter-only", false, "a witness: votes, but runs no jobs")
 	f.BoolVar(&c.noVoter, "no-voter", false, "runs jobs, but never votes")
 	c.webhooks.flags(f)
@@ -190,6 +199,9 @@ func (c *nodeConfig) complete() error {
 			return fmt.Errorf("--blob-bucket: %w", err)
 		}
 	}
+	if err := c.containers(); err != nil {
+		return err
+	}
 	if c.grace <= 0 {
 		return fmt.Errorf("--stop-grace %s: want more than 0", c.grace)
 	}
@@ -234,6 +246,26 @@ func (c *nodeConfig) complete() error {
 	_, err = c.labelMap()
 	return err
 }
+
+// containers checks what jobs' containers are made by.
+func (c *nodeConfig) containers() error {
+	if err := executor.PullPolicy(c.pull).Validate(); err != nil {
+		return fmt.Errorf("--pull %q: %w", c.pull, err)
+	}
+	var err error
+	if c.servicePool, err = netip.ParsePrefix(c.jobNetworks); err == nil {
+		err = executor.CheckPool(c.servicePool)
+	}
+	if err != nil {
+		return fmt.Errorf("--job-networks %q: %w", c.jobNetworks, err)
+	}
+	if c.jobProcesses < minProcesses {
+		return fmt.Errorf("--job-processes %d: want %d or more: narwhal's own supervisor has some threads", c.jobProcesses, minProcesses)
+	}
+	return nil
+}
+
+const minProcesses = 64
 
 // sizes reads what is given in bytes and CPUs, so that a wrong one ends the
 // process before it has founded or joined anything.

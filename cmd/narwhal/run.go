@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/codepr/narwhal/executor"
 	"github.com/codepr/narwhal/fsm"
 	"github.com/codepr/narwhal/pipeline"
 )
@@ -20,9 +21,10 @@ type runOptions struct {
 	job         string   // empty for all
 	inputs      []string // name=value
 	secretFiles []string
-	approve     []string // manual steps, by name
+	approve     []string // manual jobs and steps, by name
 	executor    string
 	image       string // where the file names none
+	pull        string // the policy
 	artifacts   string // folder to unpack artifacts into; empty for none
 	color       string // auto, always or never
 	verbose     bool
@@ -34,9 +36,10 @@ func runCommand() *cobra.Command {
 		Use: "run [JOB]", Short: "Run narwhal.yml here, on this machine, without a cluster", Args: cobra.MaximumNArgs(1),
 		Long: "Run this directory's narwhal.yml on this machine, with what is not committed, in the same way as a\n" +
 			"cluster does: the same scheduler, runner and containers, in this process. With a JOB, run that one\n" +
-			"and what it needs, and approve all of their steps; else those that wait for a person are left out,\n" +
-			"with what depends on them, but for what --approve names. Files that .gitignore names are left out.\n" +
-			"The exit status is 0 if the build passed, else 1; 2 if there is no such JOB, step or input.",
+			"and what it needs, whatever their conditions; a JOB that waits for a person is approved by that.\n" +
+			"Other jobs and steps that wait for one are left out, with what depends on them, but for those that\n" +
+			"--approve names. Files that .gitignore names are left out. The exit status is 0 if the build passed,\n" +
+			"else 1; 2 if there is no such JOB, step or input, or the JOB needs what nobody has approved.",
 		Example: "  narwhal run                            all jobs, matrices and services included\n" +
 			"  narwhal run test --input level=debug   one job, and those that it needs\n" +
 			"  narwhal run --secret-file .env.ci      secrets, a NAME=value on each line",
@@ -45,9 +48,10 @@ func runCommand() *cobra.Command {
 	f.StringVarP(&o.dir, "directory", "C", ".", "the `folder` of the checkout")
 	f.StringArrayVar(&o.inputs, "input", nil, "an input that the file asks for, as `name=value`; may be given more than once")
 	f.StringArrayVar(&o.secretFiles, "secret-file", nil, "a `file` of secrets, a NAME=value on each line; may be given more than once")
-	f.StringArrayVar(&o.approve, "approve", nil, "let a `step` go on that waits for a person, by its name; may be given more than once")
+	f.StringArrayVar(&o.approve, "approve", nil, "let the job or step with this `name` go on, that waits for a person; may be given more than once")
 	f.StringVar(&o.executor, "executor", "docker", "how steps run: `docker`, or process, which isolates nothing")
 	f.StringVar(&o.image, "default-image", "ubuntu", "the `image` of jobs that name none")
+	f.StringVar(&o.pull, "pull", string(executor.PullIfNotPresent), "when an image is asked for at its registry: `if-not-present`, always or never")
 	f.StringVar(&o.artifacts, "artifacts", "", "unpack what jobs leave into this `folder`, one below it for each job")
 	f.StringVar(&o.color, "color", "auto", "colour the output: `auto` (at a terminal, unless NO_COLOR is set), always or never")
 	f.BoolVarP(&o.verbose, "verbose", "v", false, "say what narwhal itself does")
@@ -110,6 +114,9 @@ func (o *runOptions) readInputs() (map[string]string, error) {
 	}
 	if o.executor != "docker" && o.executor != "process" {
 		return nil, usage("--executor %q: want docker or process", o.executor)
+	}
+	if err := executor.PullPolicy(o.pull).Validate(); err != nil {
+		return nil, usage("--pull %q: %w", o.pull, err)
 	}
 	return inputs, nil
 }
@@ -193,12 +200,6 @@ func (l *laptop) adjust() func(*pipeline.Pipeline) error {
 			if !keep[j.Name] {
 				continue
 			}
-			switch {
-			case o.job != "": // whoever names a job wants it now, and what it needs
-				j.When, j.Skip = pipeline.When{On: j.When.On}, ""
-			case j.When.Manual && j.Skip == "":
-				j.Skip = "it waits for a person: run it with `narwhal run " + j.Name + "`"
-			}
 			if r := least(j.Resources, machine); r != j.Resources {
 				l.printer.say("job %s asks for %s, this machine has %s", j.Name, j.Resources, machine)
 				j.Resources = r
@@ -206,16 +207,16 @@ func (l *laptop) adjust() func(*pipeline.Pipeline) error {
 			j.Labels = nil
 			jobs, names = append(jobs, j), append(names, j.Name)
 		}
-		left, err := laptopSteps(jobs, o.job != "", o.approve)
+		left, err := person{job: o.job, approved: o.approve}.settle(jobs)
+		for _, what := range left {
+			l.printer.say("%s", plain(what))
+		}
 		if err != nil {
 			l.unknown = err
 			return err
 		}
 		p.Jobs = jobs
 		l.printer.jobs(names)
-		for _, step := range left {
-			l.printer.say("step %s waits for a person, and is left out: run it with `narwhal run --approve %s`", plain(step), plain(fsm.ShellWord(step)))
-		}
 		return nil
 	}
 }

@@ -9,20 +9,55 @@ import (
 	"github.com/codepr/narwhal/pipeline"
 )
 
-// laptopSteps settles the manual steps of jobs, where nobody else is there to ask: all
-// go on, or those that are approved. The others are left out with all that would run only
-// once they have passed, in their job and in those that need it; these are given by name.
-func laptopSteps(jobs []pipeline.Job, all bool, approved []string) (left []string, err error) {
-	if err := checkApproved(jobs, approved); err != nil {
+// person is what one at a laptop has asked for, where nobody else is there to approve.
+type person struct {
+	job      string // empty for all
+	approved []string
+}
+
+// settle fits jobs to that. Who names a job wants it now, and what it needs: it is
+// approved by that, and no condition keeps any of them out. Other jobs and steps that
+// wait for a person go on where they are approved by name. Those that aren't are left
+// out, with all that would run only once they have passed; these are told in words, with
+// an error too.
+func (p person) settle(jobs []pipeline.Job) (left []string, err error) {
+	if err := p.check(jobs); err != nil {
 		return nil, err
 	}
-	if all {
-		approved = manualNames(jobs)
+	for i := range jobs {
+		j := &jobs[i]
+		waits := j.When.Manual && !p.asked(j) && !p.approves(j.Name) && !p.approves(j.Of)
+		switch {
+		case waits && p.job == "" && j.Skip == "":
+			j.Skip = "it waits for a person: run it with `narwhal run " + fsm.ShellWord(j.Name) + "`"
+		case waits && p.job != "":
+			j.Skip = "it " + p.waits(j.Name)
+			left = append(left, "job "+j.Name+" waits for a person, and is left out: "+p.way(j.Name))
+		case p.job != "" || j.When.Manual:
+			j.When = pipeline.When{On: j.When.On}
+			if p.job != "" {
+				j.Skip = ""
+			}
+		}
 	}
+	for _, step := range p.steps(jobs) {
+		left = append(left, "step "+step+" waits for a person, and is left out: "+p.way(step))
+	}
+	return left, p.possible(jobs)
+}
+
+func (p person) asked(j *pipeline.Job) bool {
+	return p.job != "" && (j.Name == p.job || j.Of == p.job)
+}
+
+func (p person) approves(name string) bool { return slices.Contains(p.approved, name) }
+
+// steps settles the manual steps, and gives those that are left out.
+func (p person) steps(jobs []pipeline.Job) (left []string) {
 	lost := make(map[string]string) // the step for which a job isn't all that it should be
 	for i := range jobs {
 		j := &jobs[i]
-		out, by := approveSteps(j, approved)
+		out, by := p.approveSteps(j)
 		if j.Skip != "" {
 			continue
 		}
@@ -39,34 +74,71 @@ func laptopSteps(jobs []pipeline.Job, all bool, approved []string) (left []strin
 		j := &jobs[i]
 		for _, need := range j.Needs {
 			if by := lost[need]; by != "" && j.Skip == "" && j.When.On == pipeline.OnSuccess {
-				j.Skip = fmt.Sprintf("it needs %s, whose step %s %s", need, by, waitsHere(by))
+				j.Skip = fmt.Sprintf("it needs %s, whose step %s %s", need, by, p.waits(by))
 			}
 		}
 	}
-	return left, nil
+	return left
 }
 
-// checkApproved refuses names that no step has which waits for a person.
-func checkApproved(jobs []pipeline.Job, approved []string) error {
-	names := manualNames(jobs)
-	for _, name := range approved {
-		switch {
-		case slices.Contains(names, name):
-		case len(names) == 0:
-			return fmt.Errorf("--approve %s: no step waits for a person", name)
-		default:
-			return fmt.Errorf("--approve %s: no step of that name waits for a person: those that do are %s", name, strings.Join(names, ", "))
+// possible is an error where a job that was asked for is left out with what it needs:
+// a build without it would pass, and say nothing.
+func (p person) possible(jobs []pipeline.Job) error {
+	why := make(map[string]string)
+	for again := true; again; {
+		again = false
+		for i := range jobs {
+			j := &jobs[i]
+			reason := j.Skip
+			for _, need := range j.Needs {
+				if reason == "" && why[need] != "" && j.When.On == pipeline.OnSuccess {
+					reason = fmt.Sprintf("it needs %s: %s", need, why[need])
+				}
+			}
+			if reason != "" && why[j.Name] == "" {
+				why[j.Name], again = reason, true
+			}
+		}
+	}
+	for i := range jobs {
+		if j := &jobs[i]; p.asked(j) && why[j.Name] != "" {
+			return fmt.Errorf("job %s can't be run: %s", j.Name, why[j.Name])
 		}
 	}
 	return nil
 }
 
+// check refuses names of which nothing waits for a person.
+func (p person) check(jobs []pipeline.Job) error {
+	names := manualNames(jobs)
+	for _, name := range p.approved {
+		switch {
+		case slices.Contains(names, name):
+		case len(names) == 0:
+			return fmt.Errorf("--approve %s: nothing waits for a person", name)
+		default:
+			return fmt.Errorf("--approve %s: nothing of that name waits for a person: what does is %s", name, strings.Join(names, ", "))
+		}
+	}
+	return nil
+}
+
+// manualNames are those of jobs, of matrices, and of steps.
 func manualNames(jobs []pipeline.Job) []string {
 	var names []string
+	add := func(name string) {
+		if name != "" && !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+	}
 	for _, j := range jobs {
+		if j.When.Manual {
+			add(j.Of)
+			add(j.Name)
+		}
 		for _, s := range j.Steps {
-			if s.When.Manual && !slices.Contains(names, s.Name) {
-				names = append(names, s.Name)
+			if s.When.Manual {
+				add(s.Name)
 			}
 		}
 	}
@@ -76,7 +148,7 @@ func manualNames(jobs []pipeline.Job) []string {
 // approveSteps gives the manual steps that are left out, and the first of them for which
 // the job isn't all that it should be, if any. It goes by the rules of a step that was
 // rejected, but that nothing has failed.
-func approveSteps(j *pipeline.Job, approved []string) (left []string, by string) {
+func (p person) approveSteps(j *pipeline.Job) (left []string, by string) {
 	j.Steps = slices.Clone(j.Steps)
 	lost := make([]string, len(j.Steps)) // the step for which one, or what it waited for, is missing
 	for i := range j.Steps {
@@ -87,9 +159,9 @@ func approveSteps(j *pipeline.Job, approved []string) (left []string, by string)
 		switch {
 		case s.Skip != "":
 		case lost[i] != "" && s.When.On == pipeline.OnSuccess:
-			s.Skip = fmt.Sprintf("it needs %s, which %s", lost[i], waitsHere(lost[i]))
-		case manual && !slices.Contains(approved, s.Name):
-			s.Skip = "it " + waitsHere(s.Name)
+			s.Skip = fmt.Sprintf("it needs %s, which %s", lost[i], p.waits(lost[i]))
+		case manual && !p.approves(s.Name):
+			s.Skip = "it " + p.waits(s.Name)
 			left = append(left, s.Name)
 			// One that is there for a failure isn't missed where nothing failed.
 			if lost[i] == "" && s.When.On != pipeline.OnFailure && !s.AllowFailure {
@@ -113,6 +185,13 @@ func lostBefore(steps []pipeline.Step, lost []string, i int) string {
 	return ""
 }
 
-func waitsHere(step string) string {
-	return "waits for a person: run it with `narwhal run --approve " + fsm.ShellWord(step) + "`"
+func (p person) waits(name string) string { return "waits for a person: " + p.way(name) }
+
+// way is how it is approved.
+func (p person) way(name string) string {
+	run := "narwhal run "
+	if p.job != "" {
+		run += fsm.ShellWord(p.job) + " "
+	}
+	return "run it with `" + run + "--approve " + fsm.ShellWord(name) + "`"
 }

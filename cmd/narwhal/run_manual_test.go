@@ -13,6 +13,11 @@ import (
 // are approved: the steps that run, and why others don't. A job that is skipped is one.
 func manualSteps(t *testing.T, file string, approved ...string) (runs, reasons []string, err error) {
 	t.Helper()
+	return manualOf(t, file, person{approved: approved})
+}
+
+func manualOf(t *testing.T, file string, who person) (runs, reasons []string, err error) {
+	t.Helper()
 	f, err := pipeline.Read("narwhal.yml", []byte(file), pipeline.Options{})
 	if err != nil {
 		t.Fatal(err)
@@ -21,7 +26,14 @@ func manualSteps(t *testing.T, file string, approved ...string) (runs, reasons [
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := laptopSteps(p.Jobs, false, approved); err != nil {
+	if who.job != "" {
+		keep, err := wantedJobs(p.Jobs, who.job)
+		if err != nil {
+			t.Fatal(err)
+		}
+		p.Jobs = slices.DeleteFunc(p.Jobs, func(j pipeline.Job) bool { return !keep[j.Name] })
+	}
+	if _, err := who.settle(p.Jobs); err != nil {
 		return nil, nil, err
 	}
 	for _, j := range p.Jobs {
@@ -93,11 +105,45 @@ func TestRunLeavesOutManualSteps(t *testing.T) {
 
 func TestRunApprovesOnlyManualSteps(t *testing.T) {
 	_, _, err := manualSteps(t, inARow, "test")
-	if want := `--approve test: no step of that name waits for a person: those that do are ship it, open`; fmt.Sprint(err) != want {
+	if want := `--approve test: nothing of that name waits for a person: what does is ship it, open`; fmt.Sprint(err) != want {
 		t.Errorf("got %v", err)
 	}
 	_, _, err = manualSteps(t, "steps: [{command: x}]", "test")
-	if want := `--approve test: no step waits for a person`; fmt.Sprint(err) != want {
+	if want := `--approve test: nothing waits for a person`; fmt.Sprint(err) != want {
 		t.Errorf("got %v", err)
+	}
+}
+
+const inAChain = `
+jobs:
+  test: {when: {event: tag}, steps: [{name: test, command: x}]}
+  gate: {needs: [test], when: manual, steps: [{name: gate, command: x}]}
+  build: {needs: [gate], steps: [{name: build, command: x}, {name: sign, when: manual, command: x}]}
+  ship: {needs: [build], when: manual, steps: [{name: ship, command: x}, {name: tell, when: manual, command: x}, {name: told, command: x}]}
+`
+
+// TestRunApprovesTheJobItNames: that, and neither other jobs nor any steps.
+func TestRunApprovesTheJobItNames(t *testing.T) {
+	for _, c := range []struct {
+		job      string
+		approved []string
+		runs     string
+		fails    string
+	}{
+		{"test", nil, "test", ""},
+		{"gate", nil, "test, gate", ""},
+		{"ship", nil, "", "job ship can't be run: it needs build, whose step sign waits for a person: run it with `narwhal run ship --approve sign`"},
+		{"ship", []string{"sign"}, "", "job ship can't be run: it needs build: it needs gate: it waits for a person: run it with `narwhal run ship --approve gate`"},
+		{"ship", []string{"gate"}, "", "job ship can't be run: it needs build, whose step sign waits for a person: run it with `narwhal run ship --approve sign`"},
+		{"ship", []string{"gate", "sign"}, "test, gate, build, sign, ship", ""},
+		{"ship", []string{"gate", "sign", "tell"}, "test, gate, build, sign, ship, tell, told", ""},
+		{"ship", []string{"test"}, "", "--approve test: nothing of that name waits for a person: what does is gate, sign, ship, tell"},
+		{"", []string{"gate", "sign"}, "test skipped, gate, build, sign, ship skipped", ""},
+	} {
+		runs, reasons, err := manualOf(t, inAChain, person{c.job, c.approved})
+		got := strings.Join(runs, ", ")
+		if c.fails == "" && (err != nil || got != c.runs) || c.fails != "" && fmt.Sprint(err) != c.fails {
+			t.Errorf("run %s with %q approved runs %s: %v\n%s", c.job, c.approved, got, err, strings.Join(reasons, "\n"))
+		}
 	}
 }

@@ -36,6 +36,6 @@ func superviseCommand() *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVar(&satellite, "satellite", "", "run the steps that the job's own first process sends to this name")
-	cmd.Flags().BoolVar(&warm, "warm", false, "wait until there is a job")
+	cmd.Flags().BoolVar(&warm, "warm", false, "wait until told to begin, and take the secrets then")
 	return cmd
 }

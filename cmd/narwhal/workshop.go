@@ -130,6 +130,7 @@ func newExecutor(cfg nodeConfig, id cluster.Identity, capacity pipeline.Resource
 	if cfg.executor == "process" {
 		return executor.NewProcess(executor.ProcessConfig{
 			Node: node, Attempts: filepath.Join(cfg.dataDir, "attempts"), Grace: cfg.grace, LogLimit: cfg.logBytes,
+			Pids: cfg.jobProcesses,
 		}, log), nil
 	}
 	binary, err := os.Executable()
@@ -138,6 +139,7 @@ func newExecutor(cfg nodeConfig, id cluster.Identity, capacity pipeline.Resource
 	}
 	return executor.NewDocker(executor.DockerConfig{
 		Binary: binary, Cluster: id.ClusterID, Node: node, Dir: cfg.dataDir, Grace: cfg.grace, LogLimit: cfg.logBytes,
+		PullPolicy: executor.PullPolicy(cfg.pull), ServicePool: cfg.servicePool, Pids: cfg.jobProcesses,
 		Warm: cfg.warm, WarmDir: filepath.Join(cfg.dataDir, "warm"), Offer: capacity,
 	}, log)
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"regexp"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -126,7 +127,46 @@ func TestRabbitMQ(t *testing.T) {
 	t.Run("one active consumer", func(t *testing.T) { testOneActive(t, url) })
 	t.Run("events", func(t *testing.T) { testEvents(t, url) })
 	t.Run("other arguments", func(t *testing.T) { testOtherArguments(t, url) })
+	t.Run("a queue that is full", func(t *testing.T) { testFullQueue(t, url, server) })
 	t.Run("restarts with commits in flight", func(t *testing.T) { testBrokerRestarts(t, url, server) })
+}
+
+// testFullQueue bounds the queue, as an operator's policy does: what does not fit is not
+// accepted, and it is once there is room; what was accepted is built.
+func testFullQueue(t *testing.T, url string, server *rabbit.Broker) {
+	r := newRig(t, url, "full")
+	r.publisher.broker.PublishTimeout = 10 * time.Second
+	server.Control(t, "set_policy", "full", "^"+regexp.QuoteMeta(r.broker.topology().commits)+"$", `{"max-length":5,"overflow":"reject-publish"}`, "--apply-to", "queues")
+	t.Cleanup(func() { server.Control(t, "clear_policy", "full") })
+	var accepted []int
+	refused := -1
+	for i := 0; refused < 0 && i < 200; i++ { // a quorum queue counts a moment late
+		switch _, err := r.publisher.Publish(t.Context(), someCommit(i), ""); {
+		case err == nil:
+			accepted = append(accepted, i)
+		case errors.Is(err, ErrUnavailable):
+			refused = i
+		default:
+			t.Fatal(err)
+		}
+	}
+	if refused < 5 {
+		t.Fatalf("a queue of 5 has taken %v, and refused %d", accepted, refused)
+	}
+	r.consume(t, r.log)
+	r.log.mustUntil(t, "what was accepted is built", func(s *fsm.State) bool {
+		for _, i := range accepted {
+			if !hasBuild(i)(s) {
+				return false
+			}
+		}
+		return true
+	})
+	if r.log.has(refused) {
+		t.Errorf("commit %d was refused, and is built", refused)
+	}
+	r.publish(t, refused) // as the forge does
+	r.log.mustUntil(t, "and what came again", hasBuild(refused))
 }
 
 func testBrokerQueue(t *testing.T, url string) {

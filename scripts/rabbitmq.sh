@@ -14,7 +14,7 @@ set -eu
 say() { printf 'rabbitmq: %s\n' "$*" >&2; }
 die() { say "$*"; exit 1; }
 
-[ $# = 3 ] || die "usage: scripts/rabbitmq.sh start|stop|kill DIR PORT"
+[ $# = 3 ] || { [ "${1-}" = ctl ] && [ $# -gt 3 ]; } || die "usage: scripts/rabbitmq.sh start|stop|kill DIR PORT, or ctl DIR PORT COMMAND…"
 action=$1
 port=$3
 case $port in '' | *[!0-9]*) die "PORT must be a number, not $port" ;; esac
@@ -94,6 +94,7 @@ start() {
     export NARWHAL_RABBITMQ=$dir
     ERL_EPMD_PORT=$(free_port)
     export ERL_EPMD_PORT ERL_EPMD_ADDRESS=127.0.0.1
+    echo "$ERL_EPMD_PORT" >"$dir/epmd.port"
     start_epmd
     start_broker "$(free_port)"
   fi
@@ -141,5 +142,11 @@ case $action in
     closed
     end epmd KILL
     ;;
-  *) die "unknown action $action; it is start, stop or kill" ;;
+  ctl)
+    shift 3
+    ERL_EPMD_PORT=$(cat "$dir/epmd.port")
+    export ERL_EPMD_PORT HOME=$dir RABBITMQ_CONF_ENV_FILE=/dev/null
+    exec /usr/lib/rabbitmq/bin/rabbitmqctl --quiet --node "narwhal-$port@localhost" "$@"
+    ;;
+  *) die "unknown action $action; it is start, stop, kill or ctl" ;;
 esac

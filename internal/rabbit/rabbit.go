@@ -60,6 +60,14 @@ func (b *Broker) Restart(tb testing.TB) string {
 	return b.must(tb, "start")
 }
 
+// Control runs a command of rabbitmqctl's on the broker.
+func (b *Broker) Control(tb testing.TB, args ...string) {
+	tb.Helper()
+	if _, err := b.run("ctl", args...); err != nil {
+		tb.Fatal(err)
+	}
+}
+
 func (b *Broker) must(tb testing.TB, action string) string {
 	tb.Helper()
 	out, err := b.run(action)
@@ -69,8 +77,8 @@ func (b *Broker) must(tb testing.TB, action string) string {
 	return out
 }
 
-func (b *Broker) run(action string) (string, error) {
-	cmd := exec.Command(b.script, action, b.dir, strconv.Itoa(b.port))
+func (b *Broker) run(action string, args ...string) (string, error) {
+	cmd := exec.Command(b.script, append([]string{action, b.dir, strconv.Itoa(b.port)}, args...)...)
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	if err := cmd.Run(); err != nil {

@@ -3,11 +3,15 @@ package api_test
 import (
 	"fmt"
 	"maps"
+	"net/http"
 	"slices"
 	"strings"
 	"testing"
 
 	"gopkg.in/yaml.v3"
+
+	"github.com/codepr/narwhal/api"
+	"github.com/codepr/narwhal/pipeline"
 )
 
 // operations are all that people and programs may call, pages and the document
@@ -19,7 +23,7 @@ var operations = []string{
 	"GET /api/v1/jobs/{id}/artifacts/file", "GET /api/v1/jobs/{id}/logs", "GET /api/v1/jobs/{id}/logs/stream",
 	"GET /api/v1/jobs/{id}/why", "GET /api/v1/leader", "GET /api/v1/nodes", "GET /api/v1/nodes/{id}", "GET /api/v1/schedules",
 	"GET /api/v1/secrets", "GET /api/v1/snapshot",
-	"GET /api/v1/status", "GET /healthz", "GET /metrics", "POST /api/v1/builds", "POST /api/v1/builds/{id}/cancel",
+	"GET /api/v1/status", "GET /healthz", "GET /metrics", "GET /narwhal.schema.json", "POST /api/v1/builds", "POST /api/v1/builds/{id}/cancel",
 	"POST /api/v1/builds/{id}/retry", "POST /api/v1/hooks/{id}/replay", "POST /api/v1/jobs/{id}/approve", "POST /api/v1/jobs/{id}/reject", "POST /api/v1/leave",
 	"POST /api/v1/nodes/{id}/crash", "POST /api/v1/nodes/{id}/drain", "POST /api/v1/nodes/{id}/resume", "POST /api/v1/push", "POST /commit",
 	"POST /hooks/github", "PUT /api/v1/registries/{host}", "PUT /api/v1/secrets/{name}",
@@ -128,5 +132,14 @@ func TestDocumentAsYAML(t *testing.T) {
 	}
 	if got, want := len(d.Paths), len(readDocument(t, n).Paths); got != want || fmt.Sprint(d.OpenAPI)[:3] != "3.1" {
 		t.Errorf("openapi %s with %d paths, want %d", d.OpenAPI, got, want)
+	}
+}
+
+// TestSchemaIsServed asks without a token, as editors do.
+func TestSchemaIsServed(t *testing.T) {
+	w := newWorld(t, nil, "a")
+	a := w.nodes["a"].bare(http.MethodGet, api.SchemaPath, "").want(http.StatusOK)
+	if a.body != string(pipeline.Schema()) || a.header.Get("Content-Type") != "application/schema+json" {
+		t.Errorf("%s: %.100s", a.header.Get("Content-Type"), a.body)
 	}
 }

@@ -16,6 +16,7 @@ var open = map[string]bool{
 	"/login":         true,
 	"/style.css":     true,
 	"/hooks/github":  true,
+	SchemaPath:       true,
 	"/commit":        true,
 }
 

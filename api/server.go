@@ -81,6 +81,7 @@ func (s *Server) routes() error {
 	s.pushRoutes()
 	s.snapshotRoutes()
 	s.crashRoutes()
+	s.schemaRoute()
 	s.pageRoutes()
 	s.internalRoutes()
 	s.borrowedRoutes()

@@ -64,10 +64,10 @@ func logs(ctx context.Context, b *bench) error {
 	if err := b.followLatency(ctx); err != nil {
 		return err
 	}
-	if err := b.outputRatio(ctx); err != nil {
+	if err := b.flooded(ctx); err != nil { // before others bring the nodes to their peaks
 		return err
 	}
-	return b.flooded(ctx)
+	return b.outputRatio(ctx)
 }
 
 // sinceBoot is what /proc/uptime shows, in milliseconds: the kernel's clock is one for

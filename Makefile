@@ -3,6 +3,7 @@
 #   make unit     everything but the end-to-end tests, with the race detector
 #   make e2e      three real processes, Docker and RabbitMQ
 #   make chaos    random faults on five nodes, MINUTES=5 of them; SEED=… brings the same again
+#   make sim      the simulation on SEEDS=10000 seeds
 #   make check    formatting, vet, linters, shell scripts, the Vagrantfile, the layout
 #   make demo     three nodes build this repository and lose their leader; KEEP=1 leaves them up
 #   make bench BENCH=latency    one benchmark, key=value on stdout; N=20 and the like go through
@@ -19,7 +20,7 @@ LINT := $(NARWHAL_CACHE)/bin/golangci-lint-$(LINT_VERSION)
 SCRIPTS := $(wildcard scripts/*.sh) .ci/run
 GO_FOLDERS = $(shell go list -e -f '{{.Dir}}' ./...)
 
-.PHONY: build test unit e2e chaos provision-test check fmt vet lint shell layout vagrant demo bench images deps clean
+.PHONY: build test unit sim e2e chaos provision-test check fmt vet lint shell layout vagrant demo bench images deps clean
 .DEFAULT_GOAL := build
 # The steps share two cores, apt and one Docker engine.
 .NOTPARALLEL:
@@ -39,6 +40,12 @@ images: deps
 unit: deps
 	scripts/images.sh busybox
 	CGO_ENABLED=1 go test -race -timeout 30m $$(go list ./... | grep -v '/e2e\(/\|$$\)')
+	go test -count=1 -timeout 30m ./internal/sim # a thousand seeds: with the race detector it takes a hundred
+
+# For nights: ten thousand seeds take some minutes.
+sim: SEEDS ?= 10000
+sim:
+	go test -count=1 -timeout 0 ./internal/sim -run TestSeeds -seeds $(SEEDS)
 
 e2e: images
 	go test ./e2e/... -count=1 -timeout 30m

@@ -26,8 +26,9 @@ const (
 	transferTries   = 3
 	observationRoom = 64
 
-	// reserved bytes of the disk are the log's before it needs them: a node whose disk
-	// somebody else has filled goes on to vote and to follow.
+	// reserved bytes of the disk beyond the end of the log's file are the log's before it
+	// needs them: a node whose disk somebody else has filled goes on to vote and to follow.
+	// They are made up for once the file has grown by half of them.
 	reserved = 32 << 20
 )
 
@@ -59,10 +60,10 @@ func openLogStore(dir string, log *slog.Logger) (*raftLogStore, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open log: %w", err)
 	}
-	if err := reserve(path, log); err != nil {
+	s := &raftLogStore{}
+	if s.bolt, err = newStoreHealth(bolt, path, log); err != nil {
 		return nil, errors.Join(err, bolt.Close())
 	}
-	s := &raftLogStore{bolt: &storeHealth{BoltStore: bolt}}
 	if s.cache, err = raft.NewLogCache(cachedEntries, s.bolt); err == nil {
 		s.snaps, err = raft.NewFileSnapshotStoreWithLogger(dir, keepSnapshots, newRaftLog(log))
 	}
@@ -73,23 +74,62 @@ func openLogStore(dir string, log *slog.Logger) (*raftLogStore, error) {
 		err = fmt.Errorf("%w; move the data directory away and join anew", err)
 	}
 	if err != nil {
-		_ = bolt.Close()
+		_ = s.bolt.Close()
 		return nil, fmt.Errorf("open log: %w", err)
 	}
 	return s, nil
 }
 
-// reserve takes room on the disk that the log's file does not fill yet. Where there is
-// none, or the file system can't, the log does without.
-func reserve(path string, log *slog.Logger) error {
-	f, err := os.OpenFile(path, os.O_RDWR, 0)
+// storeHealth is the log's file, of which it knows whether entries can be stored at the
+// moment, and that keeps room on the disk for it.
+type storeHealth struct {
+	*raftboltdb.BoltStore
+	failing atomic.Bool
+
+	file *os.File // the same
+	end  int64    // of the file when room was last taken
+	log  *slog.Logger
+}
+
+func newStoreHealth(bolt *raftboltdb.BoltStore, path string, log *slog.Logger) (*storeHealth, error) {
+	file, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		return nil, fmt.Errorf("reserve room for the log: %w", err)
+	}
+	s := &storeHealth{BoltStore: bolt, file: file, end: -reserved, log: log}
+	return s, s.reserve()
+}
+
+// Close ends it.
+func (s *storeHealth) Close() error { return errors.Join(s.file.Close(), s.BoltStore.Close()) }
+
+// StoreLogs implements raft.LogStore.
+func (s *storeHealth) StoreLogs(logs []*raft.Log) error {
+	err := s.BoltStore.StoreLogs(logs)
+	s.failing.Store(err != nil)
+	if err == nil {
+		err = s.reserve()
+	}
+	return err
+}
+
+// StoreLog implements raft.LogStore.
+func (s *storeHealth) StoreLog(log *raft.Log) error { return s.StoreLogs([]*raft.Log{log}) }
+
+// reserve takes room beyond the end of the file, where it has come near to what was taken
+// before. Where there is none, or the file system can't, the log does without.
+func (s *storeHealth) reserve() error {
+	info, err := s.file.Stat()
 	if err != nil {
 		return fmt.Errorf("reserve room for the log: %w", err)
 	}
-	defer func() { _ = f.Close() }()
-	err = unix.Fallocate(int(f.Fd()), unix.FALLOC_FL_KEEP_SIZE, 0, reserved)
+	if info.Size()-s.end < reserved/2 {
+		return nil
+	}
+	s.end = info.Size()
+	err = unix.Fallocate(int(s.file.Fd()), unix.FALLOC_FL_KEEP_SIZE, 0, s.end+reserved)
 	if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EOPNOTSUPP) {
-		log.Warn("no room can be kept free for the log: it may have none when the disk is full", "file", path, "err", err)
+		s.log.Warn("no room can be kept free for the log: it may have none when the disk is full", "file", s.file.Name(), "err", err)
 		return nil
 	}
 	if err != nil {
@@ -97,22 +137,6 @@ func reserve(path string, log *slog.Logger) error {
 	}
 	return nil
 }
-
-// storeHealth knows whether entries can be stored at the moment.
-type storeHealth struct {
-	*raftboltdb.BoltStore
-	failing atomic.Bool
-}
-
-// StoreLogs implements raft.LogStore.
-func (s *storeHealth) StoreLogs(logs []*raft.Log) error {
-	err := s.BoltStore.StoreLogs(logs)
-	s.failing.Store(err != nil)
-	return err
-}
-
-// StoreLog implements raft.LogStore.
-func (s *storeHealth) StoreLog(log *raft.Log) error { return s.StoreLogs([]*raft.Log{log}) }
 
 func (s *raftLogStore) hasState() (bool, error) {
 	return raft.HasExistingState(s.cache, s.bolt, s.snaps)

@@ -66,7 +66,8 @@ func (c *Cluster) noteHangUp(peer string) {
 // process is gone: its connections are closed and its port refuses new ones. A leader
 // that is slow, stopped or cut off refuses nothing, so that busy machines and bad roads
 // cause no election; for them, and for a machine that has lost its power, Raft's timeout
-// is there.
+// is there. A firewall that rejects instead of dropping speaks in the leader's name: then
+// it costs one election that was not needed.
 //
 // Raft would wait for the timeout of a majority: a voter that believes in a leader votes
 // for nobody else, unless the candidate says that leadership was handed to it (Ongaro's

@@ -50,7 +50,10 @@ type Config struct {
 
 const (
 	atATime  = 4 // remotes that are asked
-	maxTries = 6
+	// maxTries and maxDoublings have a remote that does not answer asked for about a day,
+	// at last every five minutes: where the power failed, it may come back long after us.
+	maxTries     = 275
+	maxDoublings = 5
 	// rest is the least time between two looks at the state.
 	rest = time.Second
 	// lotBytes bounds one command, well below what a log entry takes.
@@ -173,7 +176,7 @@ func (w *Watcher) note(r *fsm.Remote, missed bool, err error) {
 		return
 	}
 	t := w.tries[name]
-	t.due = time.Now().Add(w.cfg.Retry << t.n)
+	t.due = time.Now().Add(w.cfg.Retry << min(t.n, maxDoublings))
 	t.n++
 	w.tries[name] = t
 	log := w.cfg.Log.With("repo", r.Repo, "error", err)

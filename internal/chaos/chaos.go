@@ -53,13 +53,14 @@ type Report struct {
 	Unlinear  int // builds of whom clients saw what no order of events explains
 	Diverged  int // voters whose state is another than the leader's
 	Leftovers int // processes and folders of attempts that are over
+	Crashed   int // narwhal processes that ended by themselves
 
 	Findings []string // each of them in words
 }
 
 // Kept reports whether every promise was kept.
 func (r *Report) Kept() bool {
-	return r.Lost+r.Doubled+r.Broken+r.Unlinear+r.Diverged+r.Leftovers == 0
+	return r.Lost+r.Doubled+r.Broken+r.Unlinear+r.Diverged+r.Leftovers+r.Crashed == 0
 }
 
 // finding counts what went wrong, and says it.
@@ -102,7 +103,7 @@ func run(ctx context.Context, config Config, r *Report) error {
 	striker := newStriker(config)
 	group.Go(func() error { return striker.run(inner) })
 	err = group.Wait()
-	if raging.Err() == nil && err != nil || ctx.Err() != nil {
+	if err != nil || ctx.Err() != nil {
 		return errors.Join(err, ctx.Err())
 	}
 	r.Faults = striker.struck
@@ -117,7 +118,7 @@ func run(ctx context.Context, config Config, r *Report) error {
 		return err
 	}
 	config.Say("judging")
-	return newJudge(config, load, r).all(resting)
+	return newJudge(config, load, r).all(ctx) // thousands of logs take their time
 }
 
 // ledger is the file that steps write down in that they run.

@@ -56,6 +56,11 @@ func (j *judge) all(ctx context.Context) (err error) {
 	if r.Diverged, err = j.config.Lab.Diverged(ctx); err != nil {
 		return err
 	}
+	for _, n := range j.config.Lab.Nodes {
+		for _, end := range n.Ends() {
+			r.finding(&r.Crashed, "%s", end)
+		}
+	}
 	return j.leftovers(ctx)
 }
 

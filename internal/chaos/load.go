@@ -23,9 +23,10 @@ import (
 
 const (
 	repoName  = "chaos/load"
-	perSecond = 1.5 // builds that are begun
-	most      = 60  // builds at a time that have not ended
-	lines     = 10  // that each job prints
+	perSecond = 1.5  // builds that are begun, at most
+	mostAll   = 9000 // builds in all: a cluster remembers 10,000
+	most      = 60   // builds at a time that have not ended
+	lines     = 10   // that each job prints
 	answer    = 5 * time.Second
 )
 
@@ -88,7 +89,7 @@ func newLoad(config Config) (*load, error) {
 // run begins builds until begin ends. What was begun is sent until it is answered, or send
 // ends.
 func (l *load) run(begin, send context.Context) error {
-	limit := rate.NewLimiter(perSecond, 1)
+	limit := rate.NewLimiter(rate.Limit(min(perSecond, mostAll/l.config.For.Seconds())), 1)
 	clients, send := errgroup.WithContext(send)
 	clients.SetLimit(most)
 	for limit.Wait(begin) == nil {

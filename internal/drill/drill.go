@@ -59,6 +59,8 @@ func (c Config) Validate() error {
 		return errors.New("the roads of this cluster can't be cut from here")
 	case c.Running < 1 || c.Running > maxLoad || c.Queued < 0 || c.Queued > maxLoad:
 		return fmt.Errorf("%d jobs running and %d queued: want 1 to %d, and at most as many", c.Running, c.Queued, maxLoad)
+	case (c.Leaders+c.Runners+c.Partitions)*(c.Running+c.Queued) > maxBuilds:
+		return fmt.Errorf("%d rounds of %d builds: want %d builds in all, at most, or the first are forgotten before the last end", c.Leaders+c.Runners+c.Partitions, c.Running+c.Queued, maxBuilds)
 	case c.LeaderDown < 0 || c.LeaderDown > api.MaxDown || c.RunnerDown < 0 || c.RunnerDown > api.MaxDown:
 		return fmt.Errorf("a node stays away for %s at most", api.MaxDown)
 	}
@@ -66,7 +68,9 @@ func (c Config) Validate() error {
 }
 
 const (
-	maxLoad = 500 // builds: all of a round's are looked at one by one
+	maxLoad = 200 // a page of the API's lists
+	// maxBuilds of all rounds together are fewer than those that a cluster remembers.
+	maxBuilds = 9000
 	// settlesWithin is how long a cluster may take to come back to full strength.
 	settlesWithin = 3 * time.Minute
 )

@@ -87,6 +87,9 @@ func (d *drill) killRunner(ctx context.Context, w *crew, builds []fsm.BuildID) (
 			r.Reruns = append(r.Reruns, again.started.Add(-ahead).Sub(at))
 		}
 	}
+	if r.Reruns == nil {
+		return r, fmt.Errorf("no job of %s was lost with it: it has to stay away for longer than the nodes' --lost-after", victim.Name)
+	}
 	return r, nil
 }
 

@@ -43,6 +43,8 @@ type Node struct {
 	process *os.Process // nil while it does not run
 	exited  chan struct{}
 	status  error
+	ending  bool    // it was told to end
+	ends    []error // how it ended by itself, each time
 }
 
 // found are the files that a node leaves for the command line.
@@ -119,13 +121,16 @@ func (n *Node) Launch() error {
 	}
 	exited := make(chan struct{})
 	n.mu.Lock()
-	n.process, n.exited = cmd.Process, exited
+	n.process, n.exited, n.ending = cmd.Process, exited, false
 	n.mu.Unlock()
 	var wait sync.WaitGroup
 	wait.Go(func() {
 		err := cmd.Wait()
 		n.mu.Lock()
 		n.process, n.status = nil, err
+		if !n.ending {
+			n.ends = append(n.ends, fmt.Errorf("%s ended by itself: %w", n.Name, err))
+		}
 		n.mu.Unlock()
 		close(exited)
 	})
@@ -187,6 +192,13 @@ func (n *Node) Running() bool {
 	return n.process != nil
 }
 
+// Ends are the ends of its processes that nobody brought about.
+func (n *Node) Ends() []error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return slices.Clone(n.ends)
+}
+
 // Exit is how the process ended.
 func (n *Node) Exit() error {
 	n.mu.Lock()
@@ -241,6 +253,7 @@ func (n *Node) Await(ctx context.Context) error {
 func (n *Node) end(s syscall.Signal, within time.Duration) error {
 	n.mu.Lock()
 	process, exited := n.process, n.exited
+	n.ending = true
 	n.mu.Unlock()
 	if process == nil {
 		return nil

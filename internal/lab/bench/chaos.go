@@ -60,6 +60,7 @@ func rage(ctx context.Context, b *bench) (err error) {
 	print("unlinear", float64(report.Unlinear))
 	print("diverged", float64(report.Diverged))
 	print("leftovers", float64(report.Leftovers))
+	print("crashed", float64(report.Crashed))
 	return err
 }
 

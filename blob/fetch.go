@@ -69,6 +69,9 @@ func (s *Store) bring(ctx context.Context, digest string, holders []fsm.NodeID) 
 	}
 	var errs []error
 	gone := true
+	if s.cfg.Near != nil {
+		holders = s.cfg.Near(holders)
+	}
 	for _, node := range holders {
 		err := s.bringFrom(ctx, node, digest)
 		if err == nil {

@@ -53,6 +53,8 @@ type Config struct {
 	// Fetch reads a blob from a node that holds it: ErrNotFound where that node
 	// answers that it doesn't. Without Fetch none is fetched.
 	Fetch func(ctx context.Context, node fsm.NodeID, digest string) (io.ReadCloser, error)
+	// Near puts holders into the order in which they are asked. Default: as they come.
+	Near func(holders []fsm.NodeID) []fsm.NodeID
 }
 
 // Store keeps blobs on this node's disk. Its methods may be called by many at once.

@@ -355,3 +355,22 @@ func TestBudgetHoldsSoon(t *testing.T) {
 		}
 	}
 }
+
+// TestNearestHolder asks holders in the order of Near.
+func TestNearestHolder(t *testing.T) {
+	var asked []fsm.NodeID
+	s, _ := open(t, blob.Config{
+		Fetch: func(_ context.Context, node fsm.NodeID, _ string) (io.ReadCloser, error) {
+			asked = append(asked, node)
+			return nil, blob.ErrNotFound
+		},
+		Near: func(holders []fsm.NodeID) []fsm.NodeID { return []fsm.NodeID{holders[2], holders[0], holders[1]} },
+	})
+	b := fsm.Blob{Digest: strings.Repeat("ab", 32), Holders: []fsm.NodeID{"a", "b", "c"}}
+	if _, err := s.Path(t.Context(), b); !errors.Is(err, blob.ErrGone) {
+		t.Errorf("got %v", err)
+	}
+	if want := []fsm.NodeID{"c", "a", "b"}; !slices.Equal(asked, want) {
+		t.Errorf("asked %v, want %v", asked, want)
+	}
+}

@@ -238,6 +238,7 @@ func (n *node) assemble(leave context.CancelFunc) error {
 // openBlobs opens the store of what jobs leave.
 func (n *node) openBlobs() (blobs, error) {
 	store, err := blob.Open(blob.Config{
+		Near: nearest(n.cluster),
 		Dir: filepath.Join(n.cfg.dataDir, "blobs"), Budget: n.cfg.blobBytes, Limit: maxBlob,
 		Fetch: n.nodes.fetchBlob(api.BlobPath, fsm.BlobArchive, n.bucket),
 	}, n.log)

@@ -239,7 +239,7 @@ func (n *node) assemble(leave context.CancelFunc) error {
 func (n *node) openBlobs() (blobs, error) {
 	store, err := blob.Open(blob.Config{
 		Near: nearest(n.cluster),
-		Dir: filepath.Join(n.cfg.dataDir, "blobs"), Budget: n.cfg.blobBytes, Limit: maxBlob,
+		Dir:  filepath.Join(n.cfg.dataDir, "blobs"), Budget: n.cfg.blobBytes, Limit: maxBlob,
 		Fetch: n.nodes.fetchBlob(api.BlobPath, fsm.BlobArchive, n.bucket),
 	}, n.log)
 	return blobs{Store: store, self: fsm.NodeID(n.cluster.Identity().NodeID), kind: fsm.BlobArchive, bucket: n.bucket, peers: ranked(n.cluster), at: api.BlobPath, nodes: n.nodes}, err

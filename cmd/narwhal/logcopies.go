@@ -21,7 +21,7 @@ func (n *node) openCopies() error {
 	self := fsm.NodeID(n.cluster.Identity().NodeID)
 	sealed, err := blob.Open(blob.Config{
 		Near: nearest(n.cluster),
-		Dir: filepath.Join(n.cfg.dataDir, "logs"), Suffix: ".log.zst", Budget: n.cfg.keepBytes, Limit: maxSealed,
+		Dir:  filepath.Join(n.cfg.dataDir, "logs"), Suffix: ".log.zst", Budget: n.cfg.keepBytes, Limit: maxSealed,
 		Fetch: n.nodes.fetchBlob(api.SealedPath, fsm.BlobLog, n.bucket),
 	}, n.log)
 	if err != nil {

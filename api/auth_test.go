@@ -236,14 +236,14 @@ func TestCrossSiteWrites(t *testing.T) {
 func TestSecurityHeaders(t *testing.T) {
 	w := newWorld(t, nil, "a", "b")
 	w.elect("b")
-	for _, path := range []string{"/healthz", "/login", "/style.css", "/nothing", "/api/v1/leader", "/api/v1/jobs/1.1/why"} {
+	for _, path := range []string{"/healthz", "/login", "/assets/x/style.css", "/nothing", "/api/v1/leader", "/api/v1/jobs/1.1/why"} {
 		a := w.nodes["a"].call("GET", path, "")
 		for _, name := range []string{"X-Content-Type-Options", "Content-Security-Policy", "X-Frame-Options", "Referrer-Policy"} {
 			if len(a.header[name]) != 1 {
 				t.Errorf("%s: %s is %q", path, name, a.header[name])
 			}
 		}
-		if csp := a.header.Get("Content-Security-Policy"); !strings.HasPrefix(csp, "default-src 'self'") || strings.Contains(csp, "unsafe") {
+		if csp := a.header.Get("Content-Security-Policy"); !strings.HasPrefix(csp, "default-src 'none'; script-src 'self'; style-src 'self';") || strings.Contains(csp, "unsafe") {
 			t.Errorf("%s: %s", path, csp)
 		}
 	}

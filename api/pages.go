@@ -8,23 +8,24 @@ import (
 	"html/template"
 	"net/http"
 	"strconv"
-	"time"
 
 	"github.com/codepr/narwhal/fsm"
 	"github.com/codepr/narwhal/joblog"
 )
 
-//go:embed pages
+//go:embed pages/*.html
 var pageFiles embed.FS
 
-// pages are the plain web pages, by the name of their file.
+// pages are the web pages, by the name of their file.
 type pages map[string]*template.Template
 
-func parsePages() (pages, error) {
+func parsePages(a assets) (pages, error) {
 	out := pages{}
 	funcs := template.FuncMap{
 		"short":    func(sha string) string { return sha[:min(len(sha), 10)] },
-		"time":     func(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05") },
+		"time":     timeMark,
+		"mark":     mark,
+		"asset":    a.url,
 		"took":     took,
 		"approval": func(job fsm.JobID, step string) string { return fsm.Approval(job.String(), step) },
 		"cores":    func(milli int64) string { return strconv.FormatFloat(float64(milli)/1000, 'f', -1, 64) },
@@ -40,14 +41,6 @@ func parsePages() (pages, error) {
 	return out, nil
 }
 
-// took is how long something ran; empty while it does.
-func took(from, to time.Time) string {
-	if from.IsZero() || to.IsZero() {
-		return ""
-	}
-	return to.Sub(from).Round(100 * time.Millisecond).String()
-}
-
 func (s *Server) pageRoutes() {
 	s.mux.HandleFunc("GET /{$}", s.raw(withState, s.buildsPage))
 	s.mux.HandleFunc("GET /builds/{id}", s.raw(withState, s.buildPage))
@@ -56,9 +49,7 @@ func (s *Server) pageRoutes() {
 	s.mux.HandleFunc("GET /login", s.login)
 	s.mux.HandleFunc("POST /login", s.loginByToken)
 	s.mux.HandleFunc("POST /logout", s.logout)
-	s.mux.HandleFunc("GET /style.css", func(w http.ResponseWriter, r *http.Request) {
-		http.ServeFileFS(w, r, pageFiles, "pages/style.css")
-	})
+	s.mux.Handle("GET "+assetPrefix, s.assets)
 }
 
 // show renders a page whole before it sends any of it.

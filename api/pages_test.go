@@ -2,6 +2,7 @@ package api_test
 
 import (
 	"fmt"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -19,6 +20,32 @@ func (n *node) browser() string {
 	link := strings.TrimPrefix(n.server.LoginURL(), "http://"+string(n.id))
 	cookie, _, _ := strings.Cut(n.bare("GET", link, "").want(303).header.Get("Set-Cookie"), ";")
 	return cookie
+}
+
+var (
+	ownScript = regexp.MustCompile(`<script type="module" src="/assets/[0-9a-f]+/[a-z]+\.js"></script>`)
+	ownImage  = regexp.MustCompile(`<img src="/assets/[0-9a-f]+/icon\.svg" alt="" width="22" height="22">`)
+	quoted    = regexp.MustCompile(`"[^"]*"`)
+	inPage    = regexp.MustCompile(`(?i)<script|<style|<[^>]* style=|<[^>]* on[a-z]+=|javascript:`)
+)
+
+// wantPolicy holds a page to the policy that it is sent with.
+func wantPolicy(t *testing.T, path string, a *answer) {
+	t.Helper()
+	const want = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+	if got := a.header.Get("Content-Security-Policy"); got != want {
+		t.Errorf("%s has the policy %q, want %q", path, got, want)
+	}
+	if a.header.Get("Referrer-Policy") != "same-origin" || a.header.Get("X-Content-Type-Options") != "nosniff" {
+		t.Errorf("%s has the headers %v", path, a.header)
+	}
+	rest := ownImage.ReplaceAllString(ownScript.ReplaceAllString(a.body, ""), "")
+	if found := inPage.FindString(quoted.ReplaceAllString(rest, `""`)); found != "" {
+		t.Errorf("%s has what its policy forbids: %q", path, found)
+	}
+	if strings.Contains(rest, "<img") || strings.Contains(rest, "<script") {
+		t.Errorf("%s has markup of a stranger's:\n%s", path, rest)
+	}
 }
 
 func TestPages(t *testing.T) {
@@ -48,17 +75,12 @@ func TestPages(t *testing.T) {
 				t.Errorf("%s has no %q:\n%s", path, word, a.body)
 			}
 		}
-		if strings.Contains(a.body, "<script") || strings.Contains(a.body, " style=") {
-			t.Errorf("%s has what its content security policy forbids", path)
-		}
+		wantPolicy(t, path, a)
 	}
 	for path, status := range map[string]int{"/builds/9": 404, "/builds/x": 404, "/jobs/1.9/log": 404, "/jobs/x/log": 422, "/jobs/1.1/log?attempt=9": 404} {
 		if a := w.nodes["a"].bare("GET", path, "", "Cookie", cookie).want(status); !strings.Contains(a.body, "<!doctype html>") {
 			t.Errorf("%s is no page: %s", path, a.body)
 		}
-	}
-	if a := w.nodes["a"].bare("GET", "/style.css", "").want(200); !strings.HasPrefix(a.header.Get("Content-Type"), "text/css") {
-		t.Errorf("style sheet is %q", a.header.Get("Content-Type"))
 	}
 	w.nodes["b"].down = true
 	if body := w.nodes["a"].bare("GET", "/jobs/1.1/log", "", "Cookie", cookie).want(200).body; !strings.Contains(body, "host-b") || !strings.Contains(body, "does not answer") {
@@ -95,7 +117,7 @@ func TestPagesSayWhatIsAllowed(t *testing.T) {
 		}
 	}
 	page := w.nodes["a"].bare("GET", "/builds/1", "", "Cookie", w.nodes["a"].browser()).want(200).body
-	for text, n := range map[string]int{"failed (failure), allowed<": 2, "errored (config), allowed<": 1, ", allowed": 3} {
+	for text, n := range map[string]int{"failed</span> (failure), allowed<": 2, "errored</span> (config), allowed<": 1, ", allowed": 3} {
 		if got := strings.Count(page, text); got != n {
 			t.Errorf("the page has %q %d times, want %d:\n%s", text, got, n, page)
 		}
@@ -136,17 +158,13 @@ func TestPagesEscape(t *testing.T) {
 		ID: "a", Name: hostile, Incarnation: 2, Executor: hostile, Version: hostile, Capacity: pipeline.Resources{CPU: 8000},
 	}}})
 	for path, times := range map[string]int{"/": 3, "/builds/1": 8, "/jobs/1.1/log": 3, "/nodes": 3} {
-		body := w.nodes["a"].call("GET", path, "").want(200).body
-		if strings.Contains(body, "<script") || strings.Contains(body, "<img") {
-			t.Errorf("%s has markup of a stranger's:\n%s", path, body)
-		}
-		if got := strings.Count(body, "alert(1)"); got < times { // or the text is not there at all
+		a := w.nodes["a"].call("GET", path, "").want(200)
+		wantPolicy(t, path, a)
+		if got := strings.Count(a.body, "alert(1)"); got < times { // or the text is not there at all
 			t.Errorf("%s shows the text %d times, want %d or more", path, got, times)
 		}
 	}
-	if body := w.nodes["a"].call("GET", "/jobs/"+strings.ReplaceAll("<script>", "/", "")+"/log", "").want(422).body; strings.Contains(body, "<script") {
-		t.Errorf("an address is repeated as markup: %s", body)
-	}
+	wantPolicy(t, "an address with markup", w.nodes["a"].call("GET", "/jobs/<script>/log", "").want(422))
 }
 
 // TestStrangersSeeTheSignInPage tells people what to do, and programs too.
@@ -201,5 +219,30 @@ func TestDiskFull(t *testing.T) {
 	}
 	if body := w.nodes["a"].call("GET", "/nodes", "").want(200).body; strings.Count(body, "disk full: takes no jobs") != 1 {
 		t.Errorf("the page does not say it once:\n%s", body)
+	}
+}
+
+// TestAssets follows what a page loads: it is kept for as long as it is the same, and
+// served to pages of a node of another version.
+func TestAssets(t *testing.T) {
+	n := newWorld(t, nil, "a").nodes["a"]
+	page := n.bare("GET", "/login", "").want(200)
+	wantPolicy(t, "/login", page)
+	kinds := map[string]string{"style.css": "text/css", "time.js": "text/javascript", "icon.svg": "image/svg+xml"}
+	for name, kind := range kinds {
+		url := regexp.MustCompile(`/assets/[0-9a-f]{16}/` + regexp.QuoteMeta(name)).FindString(page.body)
+		a := n.bare("GET", url, "").want(200)
+		if got := a.header.Get("Content-Type"); !strings.HasPrefix(got, kind) || !strings.Contains(a.header.Get("Cache-Control"), "immutable") || a.body == "" {
+			t.Errorf("%s is %q, %q", url, got, a.header.Get("Cache-Control"))
+		}
+		other := n.bare("GET", "/assets/0123456789abcdef/"+name, "").want(200)
+		if got := other.header.Get("Cache-Control"); other.body != a.body || got != "no-store" {
+			t.Errorf("%s by another hash is kept: %q", name, got)
+		}
+	}
+	for _, path := range []string{"/assets/", "/assets/x", "/assets/x/", "/assets/x/../pages.go", "/assets/x/nothing.js"} {
+		if a := n.bare("GET", path, ""); a.status < 300 {
+			t.Errorf("%s answers %d", path, a.status)
+		}
 	}
 }

@@ -3,14 +3,12 @@ package api
 import (
 	"bytes"
 	"embed"
-	"errors"
 	"fmt"
 	"html/template"
 	"net/http"
 	"strconv"
 
 	"github.com/codepr/narwhal/fsm"
-	"github.com/codepr/narwhal/joblog"
 )
 
 //go:embed pages/*.html
@@ -45,6 +43,7 @@ func (s *Server) pageRoutes() {
 	s.mux.HandleFunc("GET /{$}", s.raw(withState, s.buildsPage))
 	s.mux.HandleFunc("GET /builds/{id}", s.raw(withState, s.buildPage))
 	s.mux.HandleFunc("GET /jobs/{id}/log", s.raw(withState, s.logPage))
+	s.mux.HandleFunc("GET /jobs/{id}/log/heads", s.raw(withState, s.logHeads))
 	s.mux.HandleFunc("GET /nodes", s.raw(withState, s.nodesPage))
 	s.mux.HandleFunc("GET /login", s.login)
 	s.mux.HandleFunc("POST /login", s.loginByToken)
@@ -67,6 +66,18 @@ func (s *Server) show(w http.ResponseWriter, status int, name, title string, dat
 	}
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
 	w.WriteHeader(status)
+	_, _ = w.Write(buf.Bytes()) // the client has gone: there is nobody to tell
+}
+
+// showPart renders a part of a page, which a script puts in the place of the old one.
+func (s *Server) showPart(w http.ResponseWriter, name, part string, data any) {
+	var buf bytes.Buffer
+	if err := s.pages[name].ExecuteTemplate(&buf, part, data); err != nil {
+		s.log.Error("render part of page", "page", name, "part", part, "err", err)
+		problem(http.StatusInternalServerError, CodeInternal, "an error inside narwhal: its log has it").write(w)
+		return
+	}
+	w.Header().Set("Content-Type", "text/html; charset=utf-8")
 	_, _ = w.Write(buf.Bytes()) // the client has gone: there is nobody to tell
 }
 
@@ -148,44 +159,4 @@ func (s *Server) nodesPage(w http.ResponseWriter, r *http.Request) {
 		Health Health
 		Nodes  []Node
 	}{s.deps.Cluster.Health(), nodeViews(stateOf(r.Context()), s.deps.Cluster.Members())})
-}
-
-// maxPageLines bounds what a page shows of a log; the rest is at the API.
-const maxPageLines = 10_000
-
-func (s *Server) logPage(w http.ResponseWriter, r *http.Request) {
-	q, bad := parseLogRequest(r)
-	var a fsm.Attempt
-	ok := false
-	if bad == nil {
-		a, ok, bad = q.find(stateOf(r.Context()))
-	}
-	if bad != nil {
-		s.problemPage(w, bad)
-		return
-	}
-	j, _ := stateOf(r.Context()).Job(q.job)
-	data := struct {
-		Job   Job
-		N     int
-		Lines []joblog.Line
-		Cut   bool
-		Raw   string
-		Why   string
-	}{Job: jobView(stateOf(r.Context()), j), N: a.N, Raw: fmt.Sprintf("%s/jobs/%s/logs?attempt=%d", prefix, q.job, max(a.N, 1))}
-	if ok {
-		for line, err := range s.lines(r.Context(), q.job, a, q.offset, false) {
-			if err != nil {
-				if !errors.Is(err, errNoLog) || a.LogBytes > 0 {
-					data.Why = err.Error()
-				}
-				break
-			}
-			if data.Cut = len(data.Lines) == maxPageLines; data.Cut {
-				break
-			}
-			data.Lines = append(data.Lines, line)
-		}
-	}
-	s.show(w, http.StatusOK, "log", "Log of job "+q.job.String(), data)
 }

@@ -1,7 +1,6 @@
 package api_test
 
 import (
-	"fmt"
 	"regexp"
 	"strings"
 	"testing"
@@ -190,22 +189,6 @@ func TestSignOut(t *testing.T) {
 		t.Errorf("cookie %q", got)
 	}
 	n.bare("POST", "/logout", "", "Cookie", cookie, "Sec-Fetch-Site", "cross-site").want(403)
-}
-
-func TestLongLogPage(t *testing.T) {
-	w := newWorld(t, nil, "a")
-	id := job(w.build("test"), 1)
-	w.assign(id, "a")
-	w.start(id)
-	var lines []string
-	for i := range 10_001 {
-		lines = append(lines, fmt.Sprint("line ", i, "."))
-	}
-	w.nodes["a"].logs.write(t, id, 1, lines...)
-	body := w.nodes["a"].call("GET", "/jobs/1.1/log", "").want(200).body
-	if !strings.Contains(body, "line 9999.") || strings.Contains(body, "line 10000.") || !strings.Contains(body, "beginning only") {
-		t.Error("a page of more than 10,000 lines is not cut, or does not say so")
-	}
 }
 
 // TestDiskFull: the nodes' list and page show who takes no jobs for want of room.

@@ -55,7 +55,7 @@ type logGroup struct {
 	First  bool // it is the step's first group: its ID is the step's
 	Open   bool
 	Chunks []template.HTML
-	last   int // its last line's number; 0 where it has none
+	last   int // the number of the last line that the step itself has printed; 0 where it has none
 }
 
 // attemptOf begins the view: all that can be said without the log.
@@ -128,7 +128,9 @@ func (l *logLines) add(line joblog.Line) {
 		l.chunk.WriteString(` class="own"`)
 	}
 	l.chunk.WriteString(`><a href="#L` + n + `">` + n + `</a>` + l.colour.line(line.Text) + "</p>\n")
-	l.group().last = l.n
+	if line.Step != joblog.Narwhal {
+		l.group().last = l.n
+	}
 	if l.in++; l.in == chunkLines {
 		l.endChunk()
 	}

@@ -127,7 +127,7 @@ function show(html) {
   }
   const jump = document.getElementById("failure");
   for (const g of lines.querySelectorAll("details[id]")) {
-    const last = g.querySelector(":scope > .chunk:last-of-type > p:last-of-type");
+    const last = [...g.querySelectorAll(":scope > .chunk > p:not(.own)")].at(-1);
     if (last && g.querySelector(".sum .failed, .sum .errored")) {
       jump.href = `#${last.id}`;
       jump.hidden = false;

@@ -20,14 +20,17 @@ type pages map[string]*template.Template
 func parsePages(a assets) (pages, error) {
 	out := pages{}
 	funcs := template.FuncMap{
-		"short":    func(sha string) string { return sha[:min(len(sha), 10)] },
-		"time":     timeMark,
-		"mark":     mark,
-		"asset":    a.url,
-		"took":     took,
-		"approval": func(job fsm.JobID, step string) string { return fsm.Approval(job.String(), step) },
-		"cores":    func(milli int64) string { return strconv.FormatFloat(float64(milli)/1000, 'f', -1, 64) },
-		"gib":      func(bytes int64) string { return strconv.FormatFloat(float64(bytes)/(1<<30), 'f', 1, 64) },
+		"short":     func(sha string) string { return sha[:min(len(sha), 10)] },
+		"time":      timeMark,
+		"mark":      mark,
+		"asset":     a.url,
+		"size":      size,
+		"artifacts": artifactURL,
+		"decision":  func(job fsm.JobID, attempt int, step string) decision { return decision{job, attempt, step} },
+		"took":      took,
+		"approval":  func(job fsm.JobID, step string) string { return fsm.Approval(job.String(), step) },
+		"cores":     func(milli int64) string { return strconv.FormatFloat(float64(milli)/1000, 'f', -1, 64) },
+		"gib":       func(bytes int64) string { return strconv.FormatFloat(float64(bytes)/(1<<30), 'f', 1, 64) },
 	}
 	for _, name := range []string{"builds", "build", "log", "nodes", "login", "problem"} {
 		t, err := template.New("layout.html").Funcs(funcs).ParseFS(pageFiles, "pages/layout.html", "pages/"+name+".html")
@@ -48,6 +51,7 @@ func (s *Server) pageRoutes() {
 	s.mux.HandleFunc("GET /login", s.login)
 	s.mux.HandleFunc("POST /login", s.loginByToken)
 	s.mux.HandleFunc("POST /logout", s.logout)
+	s.formRoutes()
 	s.mux.Handle("GET "+assetPrefix, s.assets)
 }
 
@@ -123,35 +127,6 @@ func (s *Server) loginByToken(w http.ResponseWriter, r *http.Request) {
 func (s *Server) logout(w http.ResponseWriter, r *http.Request) {
 	http.SetCookie(w, &http.Cookie{Name: sessionCookie, Path: "/", MaxAge: -1, HttpOnly: true, SameSite: http.SameSiteStrictMode})
 	http.Redirect(w, r, "/login", http.StatusSeeOther)
-}
-
-const pageBuilds = 50
-
-func (s *Server) buildsPage(w http.ResponseWriter, r *http.Request) {
-	before, _ := strconv.ParseUint(r.URL.Query().Get("before"), 10, 64) // 0, the newest, for what is no number
-	var data struct {
-		Builds []Build
-		Next   fsm.BuildID
-	}
-	for b := range stateOf(r.Context()).Builds(fsm.BuildID(before)) {
-		if len(data.Builds) == pageBuilds {
-			data.Next = data.Builds[pageBuilds-1].ID
-			break
-		}
-		data.Builds = append(data.Builds, buildView(b))
-	}
-	s.show(w, http.StatusOK, "builds", "Builds", data)
-}
-
-func (s *Server) buildPage(w http.ResponseWriter, r *http.Request) {
-	state := stateOf(r.Context())
-	id, _ := strconv.ParseUint(r.PathValue("id"), 10, 64) // there is no build 0
-	b, ok := state.Build(fsm.BuildID(id))
-	if !ok {
-		s.problemPage(w, noBuild(fsm.BuildID(id)))
-		return
-	}
-	s.show(w, http.StatusOK, "build", fmt.Sprintf("Build %d", b.ID), buildWithJobs(state, b))
 }
 
 func (s *Server) nodesPage(w http.ResponseWriter, r *http.Request) {

@@ -1,6 +1,7 @@
 package api_test
 
 import (
+	"encoding/json"
 	"regexp"
 	"strings"
 	"testing"
@@ -62,7 +63,7 @@ func TestPages(t *testing.T) {
 		"/nodes":                    {"host-a", "host-b", "(leader)", "stands it", "no isolation"},
 		"/login":                    {"prints a URL"},
 		"/builds/1?consistent":      {sha},
-		"/?before=1":                {"no builds yet"},
+		"/?before=1":                {"no builds like that"},
 		"/?before=what%3Cis%3Ethis": {"acme/api"},
 	} {
 		a := w.nodes["a"].bare("GET", path, "", "Cookie", cookie).want(200)
@@ -116,7 +117,7 @@ func TestPagesSayWhatIsAllowed(t *testing.T) {
 		}
 	}
 	page := w.nodes["a"].bare("GET", "/builds/1", "", "Cookie", w.nodes["a"].browser()).want(200).body
-	for text, n := range map[string]int{"failed</span> (failure), allowed<": 2, "errored</span> (config), allowed<": 1, ", allowed": 3} {
+	for text, n := range map[string]int{"failed</span> (failure), allowed\n": 2, "errored</span> (config), allowed\n": 1, ">failed, allowed<": 2, ">errored, allowed<": 1, ", allowed": 6} {
 		if got := strings.Count(page, text); got != n {
 			t.Errorf("the page has %q %d times, want %d:\n%s", text, got, n, page)
 		}
@@ -226,6 +227,72 @@ func TestAssets(t *testing.T) {
 	for _, path := range []string{"/assets/", "/assets/x", "/assets/x/", "/assets/x/../pages.go", "/assets/x/nothing.js"} {
 		if a := n.bare("GET", path, ""); a.status < 300 {
 			t.Errorf("%s answers %d", path, a.status)
+		}
+	}
+}
+
+// TestPageOfBuildsFilters asks for builds by what is known of their commits.
+func TestPageOfBuildsFilters(t *testing.T) {
+	w := newWorld(t, nil, "a")
+	for i, c := range []fsm.Commit{
+		{Repo: "acme/api", Ref: "refs/heads/main", Message: "Fix the Door", Author: "Ada"},
+		{Repo: "acme/api", Ref: "refs/heads/next", Message: "open a window", Author: "Grace"},
+		{Repo: "acme/web", Ref: "refs/heads/main", Message: "100 % & more", Author: "Ada"},
+	} {
+		c.CloneURL, c.SHA, c.Event = "https://example.org/x.git", sha, fsm.EventPush
+		w.must(fsm.Command{AddBuild: &fsm.AddBuild{Key: string(rune('a' + i)), Commit: c}})
+	}
+	w.must(fsm.Command{CancelBuild: &fsm.CancelBuild{Build: 2}})
+	link := regexp.MustCompile(`class="to" href="/builds/(\d+)"`)
+	for query, want := range map[string]string{
+		"": "321", "q=DOOR": "1", "q=ada": "31", "q=nothing": "", "repo=acme/api": "21", "repo=acme": "", "branch=main": "31", "status=canceled": "2",
+		"status=queued&q=ada&repo=acme/web": "3", "q=%25+%26+m": "3", "before=3": "21", "q=" + sha[:8]: "321", "q=+door+": "1",
+	} {
+		page := w.nodes["a"].call("GET", "/?"+query, "").want(200)
+		wantPolicy(t, query, page)
+		got := ""
+		for _, m := range link.FindAllStringSubmatch(page.body, -1) {
+			got += m[1]
+		}
+		if got != want {
+			t.Errorf("%q shows builds %q, want %q", query, got, want)
+		}
+		if (want == "") != strings.Contains(page.body, "no builds like that") {
+			t.Errorf("%q does not say whether there is any", query)
+		}
+	}
+	if a := w.nodes["a"].call("GET", "/?status=purple", "").want(422); !strings.Contains(a.body, "purple") || !strings.Contains(a.body, "passed") {
+		t.Errorf("a status that there is not: %s", a.body)
+	}
+	for range 60 {
+		w.build()
+	}
+	page := w.nodes["a"].call("GET", "/?repo=acme/api&branch=main", "").want(200).body
+	if !strings.Contains(page, `href="/?before=14&amp;branch=main&amp;repo=acme%2Fapi"`) {
+		t.Errorf("the link to older builds loses the filter: %s", regexp.MustCompile(`.*Older.*`).FindString(page))
+	}
+}
+
+// TestFollowBuilds hears of a build that is new, and of what becomes of it.
+func TestFollowBuilds(t *testing.T) {
+	w := newWorld(t, nil, "a", "b")
+	w.build()
+	s := w.nodes["b"].stream("/api/v1/builds/events")
+	id := w.build("test")
+	for {
+		var b api.Build
+		e := s.next()
+		if err := json.Unmarshal([]byte(e.data), &b); err != nil || e.name != "build" {
+			t.Fatalf("event %+v: %v", e, err)
+		}
+		if b.ID != id {
+			t.Errorf("build %d did not change", b.ID)
+		}
+		if b.Status == fsm.Canceled {
+			return
+		}
+		if b.Status == fsm.Running && b.JobsTotal == 2 {
+			w.must(fsm.Command{CancelBuild: &fsm.CancelBuild{Build: id}})
 		}
 	}
 }

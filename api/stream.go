@@ -41,6 +41,11 @@ func (s *Server) streamRoutes() {
 			"With ?attempt it follows that one, otherwise the current one and all that come after it.",
 	}, withState, s.followLog)
 	s.document(&huma.Operation{
+		OperationID: "follow-builds", Method: http.MethodGet, Path: prefix + buildsEvents, Tags: []string{"builds"},
+		Summary: "Follow the newest builds", Responses: text("text/event-stream", "Server-sent events"),
+		Description: "Events: `build` with a build, without its jobs, whenever one of the newest 200 is new or stands differently (steps between may be left out). What is there when the stream begins is in the list of builds.",
+	}, withState, s.followBuilds)
+	s.document(&huma.Operation{
 		OperationID: "follow-build", Method: http.MethodGet, Path: prefix + "/builds/{id}/events", Tags: []string{"builds"},
 		Summary: "Follow a build", Responses: text("text/event-stream", "Server-sent events"),
 		Parameters:  []*huma.Param{{Name: "id", In: "path", Required: true, Schema: &huma.Schema{Type: "integer"}}},

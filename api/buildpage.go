@@ -80,6 +80,9 @@ func (s *Server) buildPage(w http.ResponseWriter, r *http.Request) {
 		card.results()
 		v.Jobs = append(v.Jobs, card)
 	}
+	if n := len(v.Jobs); n > 1 && v.Jobs[0].Status == fsm.Passed { // the plan: who looks at jobs wants those that it brought
+		v.Jobs = append(v.Jobs[1:n:n], v.Jobs[0])
+	}
 	s.show(w, http.StatusOK, "build", fmt.Sprintf("Build %d", b.ID), v)
 }
 

@@ -58,6 +58,7 @@ func TestEveryRouteIsClosed(t *testing.T) {
 	open := map[string]bool{"/healthz": true, "/api/v1/health": true, "/hooks/github": true, "/commit": true}
 	routes := [][2]string{
 		{"GET", "/"}, {"GET", "/builds/1"}, {"GET", "/jobs/1.0/log"}, {"GET", "/nodes"}, {"POST", "/logout"},
+		{"GET", "/jobs/1.0/log/heads"}, {"POST", "/builds/1/cancel"}, {"POST", "/builds/1/retry"}, {"POST", "/jobs/1.1/approve"}, {"POST", "/jobs/1.1/reject"},
 		{"GET", "/api/v1/openapi.json"}, {"GET", "/api/v1/openapi.yaml"}, {"GET", "/nothing/here"}, {"GET", "/node/v1/bundles/x"},
 		{"GET", "//healthz"}, {"GET", "/healthz/"}, {"GET", "/login/../metrics"}, {"GET", "/HEALTHZ"}, {"GET", "/docs"},
 	}

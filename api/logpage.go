@@ -224,7 +224,9 @@ func (s *Server) logPage(w http.ResponseWriter, r *http.Request) {
 	if ok {
 		v.Stream += fmt.Sprintf("&attempt=%d", a.N)
 	}
-	s.show(w, http.StatusOK, "log", fmt.Sprintf("%s · build %d", j.Name, q.job.Build), v)
+	out, end := squeeze(w, r)
+	s.show(out, http.StatusOK, "log", fmt.Sprintf("%s · build %d", j.Name, q.job.Build), v)
+	_ = end() // the client has gone: there is nobody to tell
 }
 
 // logHeads is the part of a log's page that changes while lines are added to it.

@@ -1,8 +1,10 @@
 package api_test
 
 import (
+	"compress/gzip"
 	"encoding/json"
 	"fmt"
+	"io"
 	"os"
 	"regexp"
 	"slices"
@@ -176,5 +178,37 @@ func TestLongLogPage(t *testing.T) {
 	}
 	if got := strings.Count(body, `<div class="chunk">`); got != 200 {
 		t.Errorf("it has %d chunks, want 200 of 500 lines", got)
+	}
+}
+
+// TestLogPageUnderGzip has the page be the same, and small, for who takes gzip.
+func TestLogPageUnderGzip(t *testing.T) {
+	w := newWorld(t, nil, "a")
+	w.steps([]string{"count"}, slices.Repeat([]string{"0 the same line again"}, 2000)...)
+	n := w.nodes["a"]
+	want := n.call("GET", "/jobs/1.1/log", "").want(200).body
+	for accepts, gzipped := range map[string]bool{"gzip": true, "br, GZIP;q=0.5": true, "gzip;q=0": false, "gzip; q=0.00, br": false, "identity": false} {
+		a := n.bare("GET", "/jobs/1.1/log", "", "Authorization", "Bearer "+n.auth.Token(), "Accept-Encoding", accepts).want(200)
+		got := a.body
+		if a.header.Get("Vary") != "Accept-Encoding" || (a.header.Get("Content-Encoding") == "gzip") != gzipped {
+			t.Errorf("%q is answered with %v", accepts, a.header)
+		}
+		if gzipped {
+			if len(a.body) > len(want)/4 {
+				t.Errorf("%q: %d bytes of %d are left", accepts, len(a.body), len(want))
+			}
+			z, err := gzip.NewReader(strings.NewReader(a.body))
+			if err != nil {
+				t.Fatal(err)
+			}
+			text, err := io.ReadAll(z)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got = string(text)
+		}
+		if got != want {
+			t.Errorf("%q is answered with another page", accepts)
+		}
 	}
 }

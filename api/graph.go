@@ -34,6 +34,12 @@ type graphBox struct {
 	URL   string
 }
 
+// BoxWidth is that of each box, in pixels.
+func (*graph) BoxWidth() int { return boxWidth }
+
+// BoxHeight is that of each box, in pixels.
+func (*graph) BoxHeight() int { return boxHeight }
+
 // drawGraph places jobs; their plan is left out. Jobs that need each other in a circle,
 // which narwhal.yml can't have, would end in one column.
 func drawGraph(jobs []Job) *graph {

@@ -8,8 +8,8 @@ import (
 	"strings"
 )
 
-// open are the paths that are answered without a token, beside the assets. The webhooks are signed
-// instead, and their handler looks at that.
+// open are the paths that are answered without a token, beside the assets. The webhooks
+// are signed instead, and their handler looks at that.
 var open = map[string]bool{
 	"/healthz":       true,
 	"/api/v1/health": true,

@@ -6,6 +6,7 @@
 #   make sim      the simulation on SEEDS=10000 seeds
 #   make check    formatting, vet, linters, shell scripts, the Vagrantfile, the layout
 #   make demo     three nodes build this repository and lose their leader; KEEP=1 leaves them up
+#   make screenshots    pictures of the web pages, into docs/screenshots
 #   make bench BENCH=latency    one benchmark, key=value on stdout; N=20 and the like go through
 
 export NARWHAL_CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/narwhal
@@ -20,7 +21,7 @@ LINT := $(NARWHAL_CACHE)/bin/golangci-lint-$(LINT_VERSION)
 SCRIPTS := $(wildcard scripts/*.sh) .ci/run
 GO_FOLDERS = $(shell go list -e -f '{{.Dir}}' ./...)
 
-.PHONY: build test unit sim e2e chaos provision-test check fmt vet lint shell layout vagrant demo bench images deps clean
+.PHONY: build test unit sim e2e chaos provision-test check fmt vet lint shell layout vagrant demo screenshots bench images deps clean
 .DEFAULT_GOAL := build
 # The steps share two cores, apt and one Docker engine.
 .NOTPARALLEL:
@@ -93,6 +94,11 @@ demo:
 	scripts/deps.sh git
 	scripts/images.sh || echo "demo: no Docker images, see above" >&2
 	go run ./internal/lab/demo
+
+screenshots: export NARWHAL_SCREENSHOTS := $(CURDIR)/docs/screenshots
+screenshots:
+	scripts/deps.sh git chromium
+	go test ./e2e -count=1 -run '^TestScreenshots$$'
 
 bench:
 	@[ -n "$(BENCH)" ] || { echo "which one? make bench BENCH=latency (throughput, failover, drill, chaos, starved, idle, steps, docker, checkout, logs, logcopies, cancel, cache, snapshot)" >&2; exit 2; }

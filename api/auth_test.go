@@ -58,6 +58,7 @@ func TestEveryRouteIsClosed(t *testing.T) {
 	open := map[string]bool{"/healthz": true, "/api/v1/health": true, "/hooks/github": true, "/commit": true}
 	routes := [][2]string{
 		{"GET", "/"}, {"GET", "/builds/1"}, {"GET", "/jobs/1.0/log"}, {"GET", "/nodes"}, {"POST", "/logout"},
+		{"GET", "/jobs/1.0/log/heads"}, {"POST", "/builds/1/cancel"}, {"POST", "/builds/1/retry"}, {"POST", "/jobs/1.1/approve"}, {"POST", "/jobs/1.1/reject"},
 		{"GET", "/api/v1/openapi.json"}, {"GET", "/api/v1/openapi.yaml"}, {"GET", "/nothing/here"}, {"GET", "/node/v1/bundles/x"},
 		{"GET", "//healthz"}, {"GET", "/healthz/"}, {"GET", "/login/../metrics"}, {"GET", "/HEALTHZ"}, {"GET", "/docs"},
 	}
@@ -236,14 +237,14 @@ func TestCrossSiteWrites(t *testing.T) {
 func TestSecurityHeaders(t *testing.T) {
 	w := newWorld(t, nil, "a", "b")
 	w.elect("b")
-	for _, path := range []string{"/healthz", "/login", "/style.css", "/nothing", "/api/v1/leader", "/api/v1/jobs/1.1/why"} {
+	for _, path := range []string{"/healthz", "/login", "/assets/x/style.css", "/nothing", "/api/v1/leader", "/api/v1/jobs/1.1/why"} {
 		a := w.nodes["a"].call("GET", path, "")
 		for _, name := range []string{"X-Content-Type-Options", "Content-Security-Policy", "X-Frame-Options", "Referrer-Policy"} {
 			if len(a.header[name]) != 1 {
 				t.Errorf("%s: %s is %q", path, name, a.header[name])
 			}
 		}
-		if csp := a.header.Get("Content-Security-Policy"); !strings.HasPrefix(csp, "default-src 'self'") || strings.Contains(csp, "unsafe") {
+		if csp := a.header.Get("Content-Security-Policy"); !strings.HasPrefix(csp, "default-src 'none'; script-src 'self'; style-src 'self';") || strings.Contains(csp, "unsafe") {
 			t.Errorf("%s: %s", path, csp)
 		}
 	}

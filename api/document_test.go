@@ -17,7 +17,7 @@ import (
 // operations are all that people and programs may call, pages and the document
 // itself left out.
 var operations = []string{
-	"DELETE /api/v1/registries/{host}", "DELETE /api/v1/schedules", "DELETE /api/v1/secrets/{name}", "GET /api/v1/audit", "GET /api/v1/builds", "GET /api/v1/builds/{id}",
+	"DELETE /api/v1/registries/{host}", "DELETE /api/v1/schedules", "DELETE /api/v1/secrets/{name}", "GET /api/v1/audit", "GET /api/v1/builds", "GET /api/v1/builds/events", "GET /api/v1/builds/{id}",
 	"GET /api/v1/builds/{id}/events", "GET /api/v1/builds/{id}/tests", "GET /api/v1/builds/{id}/timeline", "GET /api/v1/health", "GET /api/v1/hooks", "GET /api/v1/hooks/{id}", "GET /api/v1/jobs",
 	"GET /api/v1/jobs/{id}", "GET /api/v1/jobs/{id}/artifacts", "GET /api/v1/jobs/{id}/artifacts/archive",
 	"GET /api/v1/jobs/{id}/artifacts/file", "GET /api/v1/jobs/{id}/logs", "GET /api/v1/jobs/{id}/logs/stream",

@@ -8,13 +8,12 @@ import (
 	"strings"
 )
 
-// open are the paths that are answered without a token. The webhooks are signed
-// instead, and their handler looks at that.
+// open are the paths that are answered without a token, beside the assets. The webhooks
+// are signed instead, and their handler looks at that.
 var open = map[string]bool{
 	"/healthz":       true,
 	"/api/v1/health": true,
 	"/login":         true,
-	"/style.css":     true,
 	"/hooks/github":  true,
 	SchemaPath:       true,
 	"/commit":        true,
@@ -40,7 +39,7 @@ func (s *Server) guard(next http.Handler) http.Handler {
 		defer s.recoverPanic(w, r)
 		secure(w.Header())
 		switch {
-		case open[r.URL.Path]:
+		case open[r.URL.Path], strings.HasPrefix(r.URL.Path, assetPrefix):
 			next.ServeHTTP(w, r)
 		case s.deps.Auth.Authorized(r):
 			next.ServeHTTP(w, r)
@@ -79,13 +78,19 @@ func (s *Server) turnAway(w http.ResponseWriter, r *http.Request) {
 	problem(http.StatusUnauthorized, CodeUnauthorized, "%s", detail).write(w)
 }
 
+// pagePolicy lets pages load what is narwhal's own, and nothing that is written in them.
+const pagePolicy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; " +
+	"form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+
 func secure(h http.Header) {
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("X-Frame-Options", "DENY")
-	h.Set("Referrer-Policy", "no-referrer")
+	// Stricter than this, and browsers would keep the origin of narwhal's own forms to
+	// themselves, by which they are told from other sites' where there is no TLS.
+	h.Set("Referrer-Policy", "same-origin")
 	h.Set("Cross-Origin-Opener-Policy", "same-origin")
 	h.Set("Cross-Origin-Resource-Policy", "same-origin")
-	h.Set("Content-Security-Policy", "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; object-src 'none'")
+	h.Set("Content-Security-Policy", pagePolicy)
 	h.Set("Cache-Control", "no-store")
 }
 

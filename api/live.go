@@ -116,5 +116,7 @@ func (s *Server) newEvents(w http.ResponseWriter) *live {
 	h := w.Header()
 	h.Set("Content-Type", "text/event-stream")
 	h.Set("X-Accel-Buffering", "no") // a proxy in front is not to hold it back
-	return newLive(w, ": still here\n\n", s.config.StreamPing)
+	l := newLive(w, ": still here\n\n", s.config.StreamPing)
+	_ = l.put([]byte("retry: 500\n\n")) // browsers would wait some seconds; an error ends the stream with the next write
+	return l
 }

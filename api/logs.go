@@ -248,6 +248,7 @@ type logRequest struct {
 	attempt int // 0 for the current one, or all
 	offset  int64
 	ndjson  bool
+	html    bool
 }
 
 func parseLogRequest(r *http.Request) (logRequest, *Problem) {
@@ -270,8 +271,10 @@ func parseLogRequest(r *http.Request) (logRequest, *Problem) {
 	case "", "text":
 	case "ndjson":
 		q.ndjson = true
+	case "html":
+		q.html = true
 	default:
-		return q, problem(http.StatusUnprocessableEntity, CodeInvalid, "format: want text or ndjson")
+		return q, problem(http.StatusUnprocessableEntity, CodeInvalid, "format: want text or ndjson, or, of a stream, html")
 	}
 	return q, nil
 }
@@ -299,6 +302,9 @@ func (q logRequest) find(s *fsm.State) (a fsm.Attempt, ok bool, err *Problem) {
 // readLog serves what there is of a log now.
 func (s *Server) readLog(w http.ResponseWriter, r *http.Request) {
 	q, bad := parseLogRequest(r)
+	if bad == nil && q.html {
+		bad = problem(http.StatusUnprocessableEntity, CodeInvalid, "format: want text or ndjson; html is for streams")
+	}
 	if bad != nil {
 		bad.write(w)
 		return

@@ -3,32 +3,34 @@ package api
 import (
 	"bytes"
 	"embed"
-	"errors"
 	"fmt"
 	"html/template"
 	"net/http"
 	"strconv"
-	"time"
 
 	"github.com/codepr/narwhal/fsm"
-	"github.com/codepr/narwhal/joblog"
 )
 
-//go:embed pages
+//go:embed pages/*.html
 var pageFiles embed.FS
 
-// pages are the plain web pages, by the name of their file.
+// pages are the web pages, by the name of their file.
 type pages map[string]*template.Template
 
-func parsePages() (pages, error) {
+func parsePages(a assets) (pages, error) {
 	out := pages{}
 	funcs := template.FuncMap{
-		"short":    func(sha string) string { return sha[:min(len(sha), 10)] },
-		"time":     func(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05") },
-		"took":     took,
-		"approval": func(job fsm.JobID, step string) string { return fsm.Approval(job.String(), step) },
-		"cores":    func(milli int64) string { return strconv.FormatFloat(float64(milli)/1000, 'f', -1, 64) },
-		"gib":      func(bytes int64) string { return strconv.FormatFloat(float64(bytes)/(1<<30), 'f', 1, 64) },
+		"short":     func(sha string) string { return sha[:min(len(sha), 10)] },
+		"time":      timeMark,
+		"mark":      mark,
+		"asset":     a.url,
+		"size":      size,
+		"artifacts": artifactURL,
+		"decision":  func(job fsm.JobID, attempt int, step string) decision { return decision{job, attempt, step} },
+		"took":      took,
+		"approval":  func(job fsm.JobID, step string) string { return fsm.Approval(job.String(), step) },
+		"cores":     func(milli int64) string { return strconv.FormatFloat(float64(milli)/1000, 'f', -1, 64) },
+		"gib":       func(bytes int64) string { return strconv.FormatFloat(float64(bytes)/(1<<30), 'f', 1, 64) },
 	}
 	for _, name := range []string{"builds", "build", "log", "nodes", "login", "problem"} {
 		t, err := template.New("layout.html").Funcs(funcs).ParseFS(pageFiles, "pages/layout.html", "pages/"+name+".html")
@@ -40,25 +42,17 @@ func parsePages() (pages, error) {
 	return out, nil
 }
 
-// took is how long something ran; empty while it does.
-func took(from, to time.Time) string {
-	if from.IsZero() || to.IsZero() {
-		return ""
-	}
-	return to.Sub(from).Round(100 * time.Millisecond).String()
-}
-
 func (s *Server) pageRoutes() {
 	s.mux.HandleFunc("GET /{$}", s.raw(withState, s.buildsPage))
 	s.mux.HandleFunc("GET /builds/{id}", s.raw(withState, s.buildPage))
 	s.mux.HandleFunc("GET /jobs/{id}/log", s.raw(withState, s.logPage))
+	s.mux.HandleFunc("GET /jobs/{id}/log/heads", s.raw(withState, s.logHeads))
 	s.mux.HandleFunc("GET /nodes", s.raw(withState, s.nodesPage))
 	s.mux.HandleFunc("GET /login", s.login)
 	s.mux.HandleFunc("POST /login", s.loginByToken)
 	s.mux.HandleFunc("POST /logout", s.logout)
-	s.mux.HandleFunc("GET /style.css", func(w http.ResponseWriter, r *http.Request) {
-		http.ServeFileFS(w, r, pageFiles, "pages/style.css")
-	})
+	s.formRoutes()
+	s.mux.Handle("GET "+assetPrefix, s.assets)
 }
 
 // show renders a page whole before it sends any of it.
@@ -76,6 +70,18 @@ func (s *Server) show(w http.ResponseWriter, status int, name, title string, dat
 	}
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
 	w.WriteHeader(status)
+	_, _ = w.Write(buf.Bytes()) // the client has gone: there is nobody to tell
+}
+
+// showPart renders a part of a page, which a script puts in the place of the old one.
+func (s *Server) showPart(w http.ResponseWriter, name, part string, data any) {
+	var buf bytes.Buffer
+	if err := s.pages[name].ExecuteTemplate(&buf, part, data); err != nil {
+		s.log.Error("render part of page", "page", name, "part", part, "err", err)
+		problem(http.StatusInternalServerError, CodeInternal, "an error inside narwhal: its log has it").write(w)
+		return
+	}
+	w.Header().Set("Content-Type", "text/html; charset=utf-8")
 	_, _ = w.Write(buf.Bytes()) // the client has gone: there is nobody to tell
 }
 
@@ -123,78 +129,9 @@ func (s *Server) logout(w http.ResponseWriter, r *http.Request) {
 	http.Redirect(w, r, "/login", http.StatusSeeOther)
 }
 
-const pageBuilds = 50
-
-func (s *Server) buildsPage(w http.ResponseWriter, r *http.Request) {
-	before, _ := strconv.ParseUint(r.URL.Query().Get("before"), 10, 64) // 0, the newest, for what is no number
-	var data struct {
-		Builds []Build
-		Next   fsm.BuildID
-	}
-	for b := range stateOf(r.Context()).Builds(fsm.BuildID(before)) {
-		if len(data.Builds) == pageBuilds {
-			data.Next = data.Builds[pageBuilds-1].ID
-			break
-		}
-		data.Builds = append(data.Builds, buildView(b))
-	}
-	s.show(w, http.StatusOK, "builds", "Builds", data)
-}
-
-func (s *Server) buildPage(w http.ResponseWriter, r *http.Request) {
-	state := stateOf(r.Context())
-	id, _ := strconv.ParseUint(r.PathValue("id"), 10, 64) // there is no build 0
-	b, ok := state.Build(fsm.BuildID(id))
-	if !ok {
-		s.problemPage(w, noBuild(fsm.BuildID(id)))
-		return
-	}
-	s.show(w, http.StatusOK, "build", fmt.Sprintf("Build %d", b.ID), buildWithJobs(state, b))
-}
-
 func (s *Server) nodesPage(w http.ResponseWriter, r *http.Request) {
 	s.show(w, http.StatusOK, "nodes", "Nodes", struct {
 		Health Health
 		Nodes  []Node
 	}{s.deps.Cluster.Health(), nodeViews(stateOf(r.Context()), s.deps.Cluster.Members())})
-}
-
-// maxPageLines bounds what a page shows of a log; the rest is at the API.
-const maxPageLines = 10_000
-
-func (s *Server) logPage(w http.ResponseWriter, r *http.Request) {
-	q, bad := parseLogRequest(r)
-	var a fsm.Attempt
-	ok := false
-	if bad == nil {
-		a, ok, bad = q.find(stateOf(r.Context()))
-	}
-	if bad != nil {
-		s.problemPage(w, bad)
-		return
-	}
-	j, _ := stateOf(r.Context()).Job(q.job)
-	data := struct {
-		Job   Job
-		N     int
-		Lines []joblog.Line
-		Cut   bool
-		Raw   string
-		Why   string
-	}{Job: jobView(stateOf(r.Context()), j), N: a.N, Raw: fmt.Sprintf("%s/jobs/%s/logs?attempt=%d", prefix, q.job, max(a.N, 1))}
-	if ok {
-		for line, err := range s.lines(r.Context(), q.job, a, q.offset, false) {
-			if err != nil {
-				if !errors.Is(err, errNoLog) || a.LogBytes > 0 {
-					data.Why = err.Error()
-				}
-				break
-			}
-			if data.Cut = len(data.Lines) == maxPageLines; data.Cut {
-				break
-			}
-			data.Lines = append(data.Lines, line)
-		}
-	}
-	s.show(w, http.StatusOK, "log", "Log of job "+q.job.String(), data)
 }

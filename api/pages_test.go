@@ -1,7 +1,8 @@
 package api_test
 
 import (
-	"fmt"
+	"encoding/json"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -21,6 +22,32 @@ func (n *node) browser() string {
 	return cookie
 }
 
+var (
+	ownScript = regexp.MustCompile(`<script type="module" src="/assets/[0-9a-f]+/[a-z]+\.js"></script>`)
+	ownImage  = regexp.MustCompile(`<img src="/assets/[0-9a-f]+/icon\.svg" alt="" width="22" height="22">`)
+	quoted    = regexp.MustCompile(`"[^"]*"`)
+	inPage    = regexp.MustCompile(`(?i)<script|<style|<[^>]* style=|<[^>]* on[a-z]+=|javascript:`)
+)
+
+// wantPolicy holds a page to the policy that it is sent with.
+func wantPolicy(t *testing.T, path string, a *answer) {
+	t.Helper()
+	const want = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+	if got := a.header.Get("Content-Security-Policy"); got != want {
+		t.Errorf("%s has the policy %q, want %q", path, got, want)
+	}
+	if a.header.Get("Referrer-Policy") != "same-origin" || a.header.Get("X-Content-Type-Options") != "nosniff" {
+		t.Errorf("%s has the headers %v", path, a.header)
+	}
+	rest := ownImage.ReplaceAllString(ownScript.ReplaceAllString(a.body, ""), "")
+	if found := inPage.FindString(quoted.ReplaceAllString(rest, `""`)); found != "" {
+		t.Errorf("%s has what its policy forbids: %q", path, found)
+	}
+	if strings.Contains(rest, "<img") || strings.Contains(rest, "<script") {
+		t.Errorf("%s has markup of a stranger's:\n%s", path, rest)
+	}
+}
+
 func TestPages(t *testing.T) {
 	w := newWorld(t, nil, "a", "b")
 	id := w.build("test")
@@ -36,7 +63,7 @@ func TestPages(t *testing.T) {
 		"/nodes":                    {"host-a", "host-b", "(leader)", "stands it", "no isolation"},
 		"/login":                    {"prints a URL"},
 		"/builds/1?consistent":      {sha},
-		"/?before=1":                {"no builds yet"},
+		"/?before=1":                {"no builds like that"},
 		"/?before=what%3Cis%3Ethis": {"acme/api"},
 	} {
 		a := w.nodes["a"].bare("GET", path, "", "Cookie", cookie).want(200)
@@ -48,17 +75,12 @@ func TestPages(t *testing.T) {
 				t.Errorf("%s has no %q:\n%s", path, word, a.body)
 			}
 		}
-		if strings.Contains(a.body, "<script") || strings.Contains(a.body, " style=") {
-			t.Errorf("%s has what its content security policy forbids", path)
-		}
+		wantPolicy(t, path, a)
 	}
 	for path, status := range map[string]int{"/builds/9": 404, "/builds/x": 404, "/jobs/1.9/log": 404, "/jobs/x/log": 422, "/jobs/1.1/log?attempt=9": 404} {
 		if a := w.nodes["a"].bare("GET", path, "", "Cookie", cookie).want(status); !strings.Contains(a.body, "<!doctype html>") {
 			t.Errorf("%s is no page: %s", path, a.body)
 		}
-	}
-	if a := w.nodes["a"].bare("GET", "/style.css", "").want(200); !strings.HasPrefix(a.header.Get("Content-Type"), "text/css") {
-		t.Errorf("style sheet is %q", a.header.Get("Content-Type"))
 	}
 	w.nodes["b"].down = true
 	if body := w.nodes["a"].bare("GET", "/jobs/1.1/log", "", "Cookie", cookie).want(200).body; !strings.Contains(body, "host-b") || !strings.Contains(body, "does not answer") {
@@ -95,7 +117,7 @@ func TestPagesSayWhatIsAllowed(t *testing.T) {
 		}
 	}
 	page := w.nodes["a"].bare("GET", "/builds/1", "", "Cookie", w.nodes["a"].browser()).want(200).body
-	for text, n := range map[string]int{"failed (failure), allowed<": 2, "errored (config), allowed<": 1, ", allowed": 3} {
+	for text, n := range map[string]int{"failed</span> (failure), allowed\n": 2, "errored</span> (config), allowed\n": 1, ">failed, allowed<": 2, ">errored, allowed<": 1, ", allowed": 6} {
 		if got := strings.Count(page, text); got != n {
 			t.Errorf("the page has %q %d times, want %d:\n%s", text, got, n, page)
 		}
@@ -136,17 +158,13 @@ func TestPagesEscape(t *testing.T) {
 		ID: "a", Name: hostile, Incarnation: 2, Executor: hostile, Version: hostile, Capacity: pipeline.Resources{CPU: 8000},
 	}}})
 	for path, times := range map[string]int{"/": 3, "/builds/1": 8, "/jobs/1.1/log": 3, "/nodes": 3} {
-		body := w.nodes["a"].call("GET", path, "").want(200).body
-		if strings.Contains(body, "<script") || strings.Contains(body, "<img") {
-			t.Errorf("%s has markup of a stranger's:\n%s", path, body)
-		}
-		if got := strings.Count(body, "alert(1)"); got < times { // or the text is not there at all
+		a := w.nodes["a"].call("GET", path, "").want(200)
+		wantPolicy(t, path, a)
+		if got := strings.Count(a.body, "alert(1)"); got < times { // or the text is not there at all
 			t.Errorf("%s shows the text %d times, want %d or more", path, got, times)
 		}
 	}
-	if body := w.nodes["a"].call("GET", "/jobs/"+strings.ReplaceAll("<script>", "/", "")+"/log", "").want(422).body; strings.Contains(body, "<script") {
-		t.Errorf("an address is repeated as markup: %s", body)
-	}
+	wantPolicy(t, "an address with markup", w.nodes["a"].call("GET", "/jobs/<script>/log", "").want(422))
 }
 
 // TestStrangersSeeTheSignInPage tells people what to do, and programs too.
@@ -174,22 +192,6 @@ func TestSignOut(t *testing.T) {
 	n.bare("POST", "/logout", "", "Cookie", cookie, "Sec-Fetch-Site", "cross-site").want(403)
 }
 
-func TestLongLogPage(t *testing.T) {
-	w := newWorld(t, nil, "a")
-	id := job(w.build("test"), 1)
-	w.assign(id, "a")
-	w.start(id)
-	var lines []string
-	for i := range 10_001 {
-		lines = append(lines, fmt.Sprint("line ", i, "."))
-	}
-	w.nodes["a"].logs.write(t, id, 1, lines...)
-	body := w.nodes["a"].call("GET", "/jobs/1.1/log", "").want(200).body
-	if !strings.Contains(body, "line 9999.") || strings.Contains(body, "line 10000.") || !strings.Contains(body, "beginning only") {
-		t.Error("a page of more than 10,000 lines is not cut, or does not say so")
-	}
-}
-
 // TestDiskFull: the nodes' list and page show who takes no jobs for want of room.
 func TestDiskFull(t *testing.T) {
 	w := newWorld(t, nil, "a", "b")
@@ -201,5 +203,96 @@ func TestDiskFull(t *testing.T) {
 	}
 	if body := w.nodes["a"].call("GET", "/nodes", "").want(200).body; strings.Count(body, "disk full: takes no jobs") != 1 {
 		t.Errorf("the page does not say it once:\n%s", body)
+	}
+}
+
+// TestAssets follows what a page loads: it is kept for as long as it is the same, and
+// served to pages of a node of another version.
+func TestAssets(t *testing.T) {
+	n := newWorld(t, nil, "a").nodes["a"]
+	page := n.bare("GET", "/login", "").want(200)
+	wantPolicy(t, "/login", page)
+	kinds := map[string]string{"style.css": "text/css", "time.js": "text/javascript", "icon.svg": "image/svg+xml"}
+	for name, kind := range kinds {
+		url := regexp.MustCompile(`/assets/[0-9a-f]{16}/` + regexp.QuoteMeta(name)).FindString(page.body)
+		a := n.bare("GET", url, "").want(200)
+		if got := a.header.Get("Content-Type"); !strings.HasPrefix(got, kind) || !strings.Contains(a.header.Get("Cache-Control"), "immutable") || a.body == "" {
+			t.Errorf("%s is %q, %q", url, got, a.header.Get("Cache-Control"))
+		}
+		other := n.bare("GET", "/assets/0123456789abcdef/"+name, "").want(200)
+		if got := other.header.Get("Cache-Control"); other.body != a.body || got != "no-store" {
+			t.Errorf("%s by another hash is kept: %q", name, got)
+		}
+	}
+	for _, path := range []string{"/assets/", "/assets/x", "/assets/x/", "/assets/x/../pages.go", "/assets/x/nothing.js"} {
+		if a := n.bare("GET", path, ""); a.status < 300 {
+			t.Errorf("%s answers %d", path, a.status)
+		}
+	}
+}
+
+// TestPageOfBuildsFilters asks for builds by what is known of their commits.
+func TestPageOfBuildsFilters(t *testing.T) {
+	w := newWorld(t, nil, "a")
+	for i, c := range []fsm.Commit{
+		{Repo: "acme/api", Ref: "refs/heads/main", Message: "Fix the Door", Author: "Ada"},
+		{Repo: "acme/api", Ref: "refs/heads/next", Message: "open a window", Author: "Grace"},
+		{Repo: "acme/web", Ref: "refs/heads/main", Message: "100 % & more", Author: "Ada"},
+	} {
+		c.CloneURL, c.SHA, c.Event = "https://example.org/x.git", sha, fsm.EventPush
+		w.must(fsm.Command{AddBuild: &fsm.AddBuild{Key: string(rune('a' + i)), Commit: c}})
+	}
+	w.must(fsm.Command{CancelBuild: &fsm.CancelBuild{Build: 2}})
+	link := regexp.MustCompile(`class="to" href="/builds/(\d+)"`)
+	for query, want := range map[string]string{
+		"": "321", "q=DOOR": "1", "q=ada": "31", "q=nothing": "", "repo=acme/api": "21", "repo=acme": "", "branch=main": "31", "status=canceled": "2",
+		"status=queued&q=ada&repo=acme/web": "3", "q=%25+%26+m": "3", "before=3": "21", "q=" + sha[:8]: "321", "q=+door+": "1",
+	} {
+		page := w.nodes["a"].call("GET", "/?"+query, "").want(200)
+		wantPolicy(t, query, page)
+		got := ""
+		for _, m := range link.FindAllStringSubmatch(page.body, -1) {
+			got += m[1]
+		}
+		if got != want {
+			t.Errorf("%q shows builds %q, want %q", query, got, want)
+		}
+		if (want == "") != strings.Contains(page.body, "no builds like that") {
+			t.Errorf("%q does not say whether there is any", query)
+		}
+	}
+	if a := w.nodes["a"].call("GET", "/?status=purple", "").want(422); !strings.Contains(a.body, "purple") || !strings.Contains(a.body, "passed") {
+		t.Errorf("a status that there is not: %s", a.body)
+	}
+	for range 60 {
+		w.build()
+	}
+	page := w.nodes["a"].call("GET", "/?repo=acme/api&branch=main", "").want(200).body
+	if !strings.Contains(page, `href="/?before=14&amp;branch=main&amp;repo=acme%2Fapi"`) {
+		t.Errorf("the link to older builds loses the filter: %s", regexp.MustCompile(`.*Older.*`).FindString(page))
+	}
+}
+
+// TestFollowBuilds hears of a build that is new, and of what becomes of it.
+func TestFollowBuilds(t *testing.T) {
+	w := newWorld(t, nil, "a", "b")
+	w.build()
+	s := w.nodes["b"].stream("/api/v1/builds/events")
+	id := w.build("test")
+	for {
+		var b api.Build
+		e := s.next()
+		if err := json.Unmarshal([]byte(e.data), &b); err != nil || e.name != "build" {
+			t.Fatalf("event %+v: %v", e, err)
+		}
+		if b.ID != id {
+			t.Errorf("build %d did not change", b.ID)
+		}
+		if b.Status == fsm.Canceled {
+			return
+		}
+		if b.Status == fsm.Running && b.JobsTotal == 2 {
+			w.must(fsm.Command{CancelBuild: &fsm.CancelBuild{Build: id}})
+		}
 	}
 }

@@ -33,6 +33,7 @@ type Server struct {
 	nodes   *http.ServeMux // what nodes reach beyond it
 	openAPI *huma.OpenAPI
 	pages   pages
+	assets  assets
 }
 
 // New makes the API of a node. It starts nothing.
@@ -41,11 +42,15 @@ func New(config Config, deps Deps, log *slog.Logger) (*Server, error) {
 		return nil, err
 	}
 	useProblems()
-	views, err := parsePages()
+	files, err := readAssets()
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{config: config.withDefaults(), deps: deps, log: log, mux: http.NewServeMux(), nodes: http.NewServeMux(), pages: views}
+	views, err := parsePages(files)
+	if err != nil {
+		return nil, err
+	}
+	s := &Server{config: config.withDefaults(), deps: deps, log: log, mux: http.NewServeMux(), nodes: http.NewServeMux(), pages: views, assets: files}
 	if err := s.routes(); err != nil {
 		return nil, err
 	}

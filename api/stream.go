@@ -26,6 +26,7 @@ func (s *Server) streamRoutes() {
 	}
 	format := &huma.Param{Name: "format", In: "query", Schema: &huma.Schema{Type: "string", Enum: []any{"text", "ndjson"}}}
 	lastID := &huma.Param{Name: "Last-Event-ID", In: "header", Description: "Where the stream broke off", Schema: &huma.Schema{Type: "string"}}
+	asHTML := &huma.Param{Name: "format", In: "query", Description: "html: lines come as HTML, with classes for their colours", Schema: &huma.Schema{Type: "string", Enum: []any{"text", "html"}}}
 	s.document(&huma.Operation{
 		OperationID: "read-log", Method: http.MethodGet, Path: prefix + "/jobs/{id}/logs", Tags: []string{"logs"},
 		Summary: "Read what there is of a job's log", Parameters: append(job[:3:3], format),
@@ -34,11 +35,16 @@ func (s *Server) streamRoutes() {
 	}, withState, s.readLog)
 	s.document(&huma.Operation{
 		OperationID: "follow-log", Method: http.MethodGet, Path: prefix + "/jobs/{id}/logs/stream", Tags: []string{"logs"},
-		Summary: "Follow a job's log", Parameters: append(job[:3:3], lastID), Responses: text("text/event-stream", "Server-sent events"),
+		Summary: "Follow a job's log", Parameters: append(job[:3:3], lastID, asHTML), Responses: text("text/event-stream", "Server-sent events"),
 		Description: "Events: `line` with {attempt, time, step, text, offset}, `status` with {status, attempt, node} " +
 			"whenever it changes, both with the ID ATTEMPT/OFFSET to resume at, on any node, `problem` where part of the log can't be had now, and `end` with the outcome. " +
 			"With ?attempt it follows that one, otherwise the current one and all that come after it.",
 	}, withState, s.followLog)
+	s.document(&huma.Operation{
+		OperationID: "follow-builds", Method: http.MethodGet, Path: prefix + buildsEvents, Tags: []string{"builds"},
+		Summary: "Follow the newest builds", Responses: text("text/event-stream", "Server-sent events"),
+		Description: "Events: `build` with a build, without its jobs, whenever one of the newest 200 is new or stands differently (steps between may be left out). What is there when the stream begins is in the list of builds.",
+	}, withState, s.followBuilds)
 	s.document(&huma.Operation{
 		OperationID: "follow-build", Method: http.MethodGet, Path: prefix + "/builds/{id}/events", Tags: []string{"builds"},
 		Summary: "Follow a build", Responses: text("text/event-stream", "Server-sent events"),
@@ -65,7 +71,8 @@ type LogLine struct {
 	Attempt int       `json:"attempt"`
 	Time    time.Time `json:"time"`
 	Step    int       `json:"step"`
-	Text    string    `json:"text"`
+	Text    string    `json:"text"`           // empty where HTML was asked for
+	HTML    string    `json:"html,omitempty"` // text, and spans with the classes of terminal-to-html
 	Offset  int64     `json:"offset"`
 }
 
@@ -78,6 +85,8 @@ type logStream struct {
 	n      int  // the attempt that is followed, or awaited
 	offset int64
 	told   LogStatus // the last one sent
+	html   bool
+	colour colours
 }
 
 func (s *Server) followLog(w http.ResponseWriter, r *http.Request) {
@@ -93,8 +102,12 @@ func (s *Server) followLog(w http.ResponseWriter, r *http.Request) {
 		bad.write(w)
 		return
 	}
+	if q.ndjson {
+		problem(http.StatusUnprocessableEntity, CodeInvalid, "format: want text or html, of a stream").write(w)
+		return
+	}
 	j, _ := state.Job(q.job)
-	f := &logStream{s: s, job: q.job, pinned: q.attempt > 0, n: max(q.attempt, 1), offset: q.offset}
+	f := &logStream{s: s, job: q.job, pinned: q.attempt > 0, n: max(q.attempt, 1), offset: q.offset, html: q.html}
 	if !f.pinned {
 		f.n = max(len(j.Attempts), 1)
 	}
@@ -105,7 +118,7 @@ func (s *Server) followLog(w http.ResponseWriter, r *http.Request) {
 	f.out = s.newEvents(w)
 	defer f.out.close()
 	for f.attempt(r.Context()) {
-		f.n, f.offset = f.n+1, 0
+		f.n, f.offset, f.colour = f.n+1, 0, colours{}
 	}
 }
 
@@ -243,7 +256,11 @@ func (f *logStream) send(ctx context.Context, a fsm.Attempt, follow bool) error 
 			return err
 		}
 		f.offset = line.Offset
-		if err := f.out.event("line", f.place(), LogLine{Attempt: f.n, Time: line.Time, Step: line.Step, Text: line.Text, Offset: line.Offset}); err != nil {
+		out := LogLine{Attempt: f.n, Time: line.Time, Step: line.Step, Text: line.Text, Offset: line.Offset}
+		if f.html {
+			out.Text, out.HTML = "", f.colour.line(line.Text)
+		}
+		if err := f.out.event("line", f.place(), out); err != nil {
 			return err
 		}
 	}

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# usage: scripts/deps.sh [git] [cc] [docker] [busybox] [rabbitmq] [debootstrap] [shellcheck] [vagrant]
+# usage: scripts/deps.sh [git] [cc] [docker] [busybox] [rabbitmq] [debootstrap] [chromium] [shellcheck] [vagrant]
 #
 # Installs what is missing on a bare Debian 12 and starts a Docker engine where none answers. Without
-# arguments: what the tests and the demo need (git cc docker rabbitmq debootstrap). Quick when all is there,
+# arguments: what the tests and the demo need (all but shellcheck and vagrant). Quick when all is there,
 # and then it needs no root.
 #
 #   git          git and the CA certificates that https remotes need
@@ -10,6 +10,7 @@
 #   docker       an engine that answers; one that already does, wherever DOCKER_HOST points, is left alone
 #   busybox      the static busybox that the test images are made of
 #   rabbitmq     the broker's program only: the service that the package brings stays off
+#   chromium     a browser for the tests of the web pages, with a font
 #   debootstrap, shellcheck, vagrant   as Debian has them
 set -eu
 
@@ -140,6 +141,11 @@ rabbitmq_deps() {
   [ "$epmd_before" = 1 ] || epmd -kill >/dev/null 2>&1 || true
 }
 
+# Without a font there would be no text to look at.
+chromium_deps() {
+  if ! have chromium || ! [ -d /usr/share/fonts/truetype/dejavu ]; then install chromium chromium fonts-dejavu-core; fi
+}
+
 program_deps() { have "$1" || [ -x "/usr/sbin/$1" ] || install "$1" "$1"; }
 
 # One installer at a time: make starts several scripts that each ask for what they need.
@@ -148,11 +154,11 @@ if [ "$(id -u)" = 0 ]; then
   flock -w 900 9 || die "another deps.sh has run for 15 minutes"
 fi
 
-[ $# -gt 0 ] || set -- git cc docker busybox rabbitmq debootstrap
+[ $# -gt 0 ] || set -- git cc docker busybox rabbitmq debootstrap chromium
 for want in "$@"; do
   case $want in
-    git | cc | busybox | docker | rabbitmq) "${want}_deps" 9>&- ;;
+    git | cc | busybox | docker | rabbitmq | chromium) "${want}_deps" 9>&- ;;
     debootstrap | shellcheck | vagrant) program_deps "$want" 9>&- ;;
-    *) die "unknown: $want; usage: scripts/deps.sh [git] [cc] [busybox] [docker] [rabbitmq] [debootstrap] [shellcheck] [vagrant]" ;;
+    *) die "unknown: $want; usage: scripts/deps.sh [git] [cc] [busybox] [docker] [rabbitmq] [debootstrap] [chromium] [shellcheck] [vagrant]" ;;
   esac
 done

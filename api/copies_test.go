@@ -78,6 +78,9 @@ func TestGoneLogSaysHowLongLogsAreKept(t *testing.T) {
 	if a := w.nodes["a"].call("GET", "/api/v1/jobs/1.1/logs", "").wantProblem(404, api.CodeNotFound); !strings.Contains(a.body, "30 days") {
 		t.Errorf("it does not say why: %s", a.body)
 	}
+	if page := w.nodes["a"].call("GET", "/jobs/1.1/log", "").want(200); !strings.Contains(page.body, "nodes keep logs for 30 days") {
+		t.Errorf("the page does not say why: %s", page.body)
+	}
 }
 
 // TestFollowIsCarriedToACopy has the node die that a job runs on: whoever follows goes

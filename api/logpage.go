@@ -204,8 +204,11 @@ func (s *Server) logPage(w http.ResponseWriter, r *http.Request) {
 	if ok {
 		for line, err := range s.lines(r.Context(), q.job, a, 0, false) {
 			if err != nil {
-				if !errors.Is(err, errNoLog) || a.LogBytes > 0 {
+				switch {
+				case !errors.Is(err, errNoLog):
 					why = err.Error()
+				case a.LogBytes > 0: // there was one
+					why = err.Error() + s.config.LogsKept
 				}
 				break
 			}

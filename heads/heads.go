@@ -49,7 +49,7 @@ type Config struct {
 }
 
 const (
-	atATime  = 4 // remotes that are asked
+	atATime = 4 // remotes that are asked
 	// maxTries and maxDoublings have a remote that does not answer asked for about a day,
 	// at last every five minutes: where the power failed, it may come back long after us.
 	maxTries     = 275

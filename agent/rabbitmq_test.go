@@ -135,7 +135,6 @@ func TestRabbitMQ(t *testing.T) {
 // accepted, and it is once there is room; what was accepted is built.
 func testFullQueue(t *testing.T, url string, server *rabbit.Broker) {
 	r := newRig(t, url, "full")
-	r.publisher.broker.PublishTimeout = 10 * time.Second
 	server.Control(t, "set_policy", "full", "^"+regexp.QuoteMeta(r.broker.topology().commits)+"$", `{"max-length":5,"overflow":"reject-publish"}`, "--apply-to", "queues")
 	t.Cleanup(func() { server.Control(t, "clear_policy", "full") })
 	var accepted []int

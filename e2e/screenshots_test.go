@@ -91,9 +91,9 @@ func scene(t *testing.T, l *lab.Lab) (shown fsm.BuildID, failed fsm.JobID) {
 		wantStatus(t, out, want)
 		return out
 	}
-	wantEnd(build("main", "Grace Hopper", "lamp: turn the lens twice a minute", quick), fsm.Passed)
-	wantEnd(build("fog", "Ada Lovelace", "horn: sound it when the lamp can't be seen", quick), fsm.Passed)
-	bad := wantEnd(build("keeper", "Alan Turing", "keeper: sleep by day", small+`
+	wantEnd(build("main", "otter", "lamp: turn the lens twice a minute", quick), fsm.Passed)
+	wantEnd(build("fog", "puffin", "horn: sound it when the lamp can't be seen", quick), fsm.Passed)
+	bad := wantEnd(build("keeper", "heron", "keeper: sleep by day", small+`
 jobs:
   test:
     steps:
@@ -107,7 +107,7 @@ jobs:
       - name: publish
         command: "true"
 `), fsm.Failed)
-	id := build("main", "Grace Hopper", "tower: paint it red and white", small+`
+	id := build("main", "otter", "tower: paint it red and white", small+`
 jobs:
   fetch: {steps: [{name: fetch, command: echo fetched}]}
   lint: {needs: [fetch], steps: [{name: vet, command: "true"}, {name: staticcheck, command: "true"}]}
